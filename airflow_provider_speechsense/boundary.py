@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-#: How much earlier than Airflow's execution_timeout a deferred wait ends, in seconds, so that it is still there
-#: to say what became of the work.
+#: How much earlier than Airflow's execution_timeout a deferred wait ends, in seconds, so that it is still
+#: there to say what became of the work.
 _BEFORE_EXECUTION_TIMEOUT = 15.0
 #: Seconds beyond our own deadline before Airflow ends a deferred wait itself.
 _BACKSTOP_SECONDS = 600

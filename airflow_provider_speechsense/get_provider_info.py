@@ -18,7 +18,7 @@ def connection_fields() -> dict[str, dict[str, Any]]:
     return {
         "auth_type": _text(
             "Authentication",
-            "What the secret is: an API key of a service account, an IAM token (lives 12 hours at most), or none.",
+            "What the secret is: an API key of a service account, an IAM token (lasts 12 hours), or none.",
             enum=["api_key", "iam_token", "none"],
             default="api_key",
         ),
@@ -38,7 +38,9 @@ def connection_fields() -> dict[str, dict[str, Any]]:
         "client_private_key": _text(
             "Client private key", "PEM text or a path, for mutual TLS.", format="password"
         ),
-        "search_endpoint": _text("Search endpoint", "host:port of Search and Get, where they differ (Hybrid)."),
+        "search_endpoint": _text(
+            "Search endpoint", "host:port of Search and Get, where they differ (Hybrid)."
+        ),
         "operation_endpoint": _text("Operation endpoint", "host:port of operations, where they differ."),
         "rpc_timeout": {
             "label": "Call timeout, s",
@@ -47,7 +49,7 @@ def connection_fields() -> dict[str, dict[str, Any]]:
         },
         "strict_metadata": {
             "label": "Strict metadata",
-            "description": "Fail on missing template keys and on dates without a time zone, instead of warning.",
+            "description": "Fail, not only warn, on missing template keys and on dates without a time zone.",
             "schema": {"type": ["boolean", "null"], "default": False},
         },
     }
@@ -76,7 +78,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-speechsense",
         "name": integration,
-        "description": "Speech analytics of calls and chats with Yandex SpeechSense, in the cloud and on premises.",
+        "description": "Speech analytics of calls and chats with Yandex SpeechSense, cloud or on premises.",
         "integrations": [
             {
                 "integration-name": integration,

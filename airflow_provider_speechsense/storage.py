@@ -137,7 +137,7 @@ def _replacing(location: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(prefix="speechsense-") as spool:
             yield spool
             spool.flush()
-            # Not through open(): what was written until an error would be put in place when the file is closed.
+            # Not through open(): closing the file after an error would put in place what was written so far.
             target.fs.put_file(spool.name, target.path)
         return
     path = Path(location.removeprefix("file://"))
@@ -149,7 +149,8 @@ def _replacing(location: str) -> Iterator[IO[bytes]]:
         file = part.open("xb")
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise ConfigurationError(
-            f"{location} cannot be written: {error}.", hint="check the path, and the rights of the worker's user."
+            f"{location} cannot be written: {error}.",
+            hint="check the path, and the rights of the worker's user.",
         ) from error
     try:
         with file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -13,7 +13,7 @@ from airflow_provider_speechsense.sensors.speechsense import SpeechSenseTalkSens
 with DAG(
     dag_id="speechsense_nightly",
     schedule="0 3 * * *",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     params={"output_folder": "/tmp/speechsense"},  # noqa: S108
     tags=["speechsense", "example"],
@@ -25,7 +25,7 @@ with DAG(
         """Return the bounds of the day before this run, the same ones when the run is repeated."""
         # A run started by hand or by an asset has no data interval in Airflow 3, but says when it was due.
         due = data_interval_end or dag_run.run_after
-        end = due.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+        end = due.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         return {
             "start": (end - timedelta(days=1)).isoformat(),
             "end": end.isoformat(),

@@ -155,6 +155,7 @@ class _Feed:
     def __init__(self, messages: Iterator[Any]) -> None:
         self._messages = messages
         self._asked = 0
+        self._closed = False
         self.error: Exception | None = None
 
     @property
@@ -170,6 +171,9 @@ class _Feed:
         try:
             return next(self._messages)
         except StopIteration:
+            if self._closed:
+                # An end here would tell the service that it has the whole recording.
+                raise InterruptedError("The upload was stopped.") from None
             raise
         except Exception as error:
             self.error = error
@@ -177,6 +181,7 @@ class _Feed:
 
     def close(self) -> None:
         """Let a generator close its source, if a thread of gRPC's is not just in it."""
+        self._closed = True
         try:
             getattr(self._messages, "close", lambda: None)()
         except ValueError:

@@ -32,40 +32,40 @@ _NOT_CONNECTED = ("failed to connect to all addresses", "errors resolving", "dns
 
 
 class _Fault(NamedTuple):
-    """A connection that cannot come about, however often it is tried, and the text that tells it."""
+    """A connection that cannot come about, however often it is tried, and the texts that tell it."""
 
-    sign: str
+    signs: tuple[str, ...]
     message: str
     hint: str
 
 
-_CHECK_PORT = (
-    "check host and port: the cloud serves gRPC on 443, Hybrid on 9000; the REST address is another."
-)
 _CONNECTION_FAULTS = (
     _Fault(
-        "certificate_verify_failed",
+        # The second is of an authority that was made anew under its old name.
+        ("certificate_verify_failed", "certificate signature failure"),
         "The server's certificate is not trusted",
         "give the certificate of your CA as ca_cert, and see that neither certificate has expired.",
     ),
     _Fault(
-        "hostname verification check failed",
+        ("hostname verification check failed",),
         "The server's certificate is made for another host name",
         "use the host name that the certificate is made for.",
     ),
     _Fault(
-        "wrong_version_number",
+        ("wrong_version_number",),
         "The server does not speak TLS on this port",
         "check the port; or set tls to false, if the server is meant to speak plain text.",
     ),
     _Fault(
-        "failed to create security handshaker",
+        ("failed to create security handshaker",),
         "The certificates of the connection cannot be used",
         "see that ca_cert and client_cert are whole, and that client_private_key belongs to client_cert.",
     ),
-    _Fault("failed parsing http/2", "The server does not speak gRPC on this port", _CHECK_PORT),
-    _Fault("http1.x server", "This is a web server, not a gRPC one", _CHECK_PORT),
-    _Fault("missing selected alpn", "This is a web server, not a gRPC one", _CHECK_PORT),
+    _Fault(
+        ("failed parsing http/2", "http1.x server", "missing selected alpn"),
+        "The server does not speak gRPC on this port",
+        "check host and port: the cloud serves gRPC on 443, Hybrid on 9000; the REST address is another.",
+    ),
 )
 
 
@@ -169,7 +169,7 @@ def _not_connected(endpoint: str, details: str, facts: Facts) -> SpeechSenseErro
 
 def _fault(details: str) -> _Fault | None:
     lower = details.lower()
-    return next((fault for fault in _CONNECTION_FAULTS if fault.sign in lower), None)
+    return next((fault for fault in _CONNECTION_FAULTS if any(sign in lower for sign in fault.signs)), None)
 
 
 def _headers(error: Any) -> dict[str, Any]:

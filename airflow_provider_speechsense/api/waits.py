@@ -1,7 +1,7 @@
 """The two waits of this package: a look at the service, and what it came to.
 
-Sensors, operators and triggers all call ``look`` and hand its event to ``conclude``: one code path, whether the
-task stays on its worker or is deferred. An event is plain JSON, and a wire format between releases.
+Sensors, operators and triggers all call ``look`` and hand its event to ``conclude``: one code path, whether
+the task stays on its worker or is deferred. An event is plain JSON, and a wire format between releases.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from airflow_provider_speechsense.api.polling import (
     Outcome,
     Pending,
     TalkPoller,
+    TimedOut,
     parse_algorithms,
 )
 from airflow_provider_speechsense.exceptions import (
@@ -40,11 +41,14 @@ Event = dict[str, Any]
 class WaitClient(Protocol):
     """What a wait needs of the client."""
 
-    def statuses(self, talk_ids: Iterable[str], **scope: str | None) -> list[TalkStatus]: ...
+    def statuses(self, talk_ids: Iterable[str], **scope: str | None) -> list[TalkStatus]:
+        """See ``SpeechSenseClient.statuses``."""
 
-    def failure_reasons(self, talk_ids: Iterable[str], **scope: str | None) -> dict[str, str]: ...
+    def failure_reasons(self, talk_ids: Iterable[str], **scope: str | None) -> dict[str, str]:
+        """See ``SpeechSenseClient.failure_reasons``."""
 
-    def get_operation(self, operation_id: str) -> Operation: ...
+    def get_operation(self, operation_id: str) -> Operation:
+        """See ``SpeechSenseClient.get_operation``."""
 
 
 class Wait(ABC):
@@ -147,7 +151,7 @@ class BadgeWait(Wait):
                 return self._about_operation(_event(outcome))
             self._made = {"badge_id": outcome.badge_id, "talk_ids": list(outcome.talk_ids)}
             if not self._wait_for_talks or not outcome.talk_ids:
-                return self._about_operation({"status": "success", **self._made})
+                return self._about_operation(_event(outcome))
             self._talks = TalkWait(
                 outcome.talk_ids, visible_by=now + VISIBILITY_GRACE_SECONDS, **self._talk_args
             )
@@ -161,14 +165,9 @@ class BadgeWait(Wait):
 
 def error_event(error: BaseException) -> Event:
     """Return the event that says that the wait itself broke."""
-    if isinstance(error, SpeechSenseError):
-        return {
-            "status": "error",
-            "message": f"{type(error).__name__}: {error}",
-            "retryable": error.retryable,
-        }
-    # Not of this package, so nobody can say that a retry is of no use.
-    return {"status": "error", "message": f"{type(error).__name__}: {error}", "retryable": True}
+    # If it is none of this package's, nobody can say that a retry is of no use.
+    retryable = error.retryable if isinstance(error, SpeechSenseError) else True
+    return {"status": "error", "message": f"{type(error).__name__}: {error}", "retryable": retryable}
 
 
 def conclude(event: Any) -> Event:
@@ -179,25 +178,21 @@ def conclude(event: Any) -> Event:
     :raises DeadlineExceededError: the wait was not over by its deadline
     :raises SpeechSenseError: the wait broke, or the event is not one of ours
     """
-    status = event.get("status") if isinstance(event, Mapping) else None
-    if status == "success":
-        return dict(event)
-    if status == "failed":
-        raise TalkFailedError(event["message"], reasons=event.get("reasons", {}))
-    if status == "operation_failed":
-        raise OperationFailedError(
-            event["message"], operation_id=event["operation_id"], code=event.get("code")
-        )
-    if status == "timeout":
-        raise DeadlineExceededError(event["message"], hint=event.get("hint"))
-    if status == "error":
-        raise SpeechSenseError(
-            f"The wait ended without an answer: {event.get('message')}",
-            retryable=event.get("retryable", True),
-        )
+    match event:
+        case {"status": "success", "talk_ids": [*_]}:
+            return dict(event)
+        case {"status": "failed", "message": message, "reasons": {}}:
+            raise TalkFailedError(message, reasons=event["reasons"])
+        case {"status": "operation_failed", "message": message, "operation_id": operation_id}:
+            raise OperationFailedError(message, operation_id=operation_id, code=event.get("code"))
+        case {"status": "timeout", "message": message}:
+            raise DeadlineExceededError(message, hint=event.get("hint"))
+        case {"status": "error", "message": message}:
+            retryable = event.get("retryable", True)
+            raise SpeechSenseError(f"The wait ended without an answer: {message}", retryable=retryable)
     raise SpeechSenseError(
         f"The trigger sent {event!r}, which this release does not understand.",
-        hint="run workers and triggerers with the same release of airflow-provider-speechsense, then clear the task.",
+        hint="run one release of this provider on workers and triggerers, then clear the task.",
     )
 
 
@@ -207,6 +202,10 @@ def _event(outcome: Outcome) -> Pending | Event:
             return outcome
         case Done(talk_ids=talk_ids):
             return {"status": "success", "talk_ids": list(talk_ids)}
+        case Failed():
+            return _failed_event(outcome, {})
+        case OperationDone(badge_id=badge_id, talk_ids=talk_ids):
+            return {"status": "success", "badge_id": badge_id, "talk_ids": list(talk_ids)}
         case OperationFailed(message=message, code=code):
             return {
                 "status": "operation_failed",
@@ -215,29 +214,27 @@ def _event(outcome: Outcome) -> Pending | Event:
             }
         case GaveUp(error=error):
             return error_event(error)
-    pending = outcome.pending  # type: ignore[union-attr]
-    return {
-        "status": "timeout",
-        "message": f"Not finished by the deadline: {_listed(pending)}. SpeechSense goes on working on it.",
-        "hint": "wait again with a sensor on the same ids, or allow a longer timeout.",
-    }
+        case TimedOut(pending=pending):
+            return {
+                "status": "timeout",
+                "message": f"Not finished by the deadline: {_listed(pending)}. SpeechSense goes on with it.",
+                "hint": "wait again with a sensor on the same ids, or allow a longer timeout.",
+            }
 
 
 def _failed_event(outcome: Failed, explained: Mapping[str, str]) -> Event:
     reasons = {
-        talk_id: explained.get(talk_id)
-        or f"failed in {', '.join(algorithms) or 'an unnamed algorithm'}, the service gives no reason"
+        talk_id: f"failed in {', '.join(algorithms) or 'an algorithm that the service does not name'}: "
+        f"{explained.get(talk_id) or 'the service gives no reason'}"
         for talk_id, algorithms in outcome.algorithms.items()
     }
-    shown = "; ".join(
-        f"{talk_id} ({', '.join(outcome.algorithms[talk_id])}): {reason}"
-        for talk_id, reason in list(reasons.items())[:_EXPLAINED]
-    )
-    more = f"; and {len(reasons) - _EXPLAINED} more" if len(reasons) > _EXPLAINED else ""
+    shown = [f"{talk_id} {reason}" for talk_id, reason in list(reasons.items())[:_EXPLAINED]]
+    if len(reasons) > _EXPLAINED:
+        shown.append(f"and {len(reasons) - _EXPLAINED} more")
     total = len(reasons) + len(outcome.ready)
     return {
         "status": "failed",
-        "message": f"SpeechSense could not analyse {len(reasons)} of {total} talks: {shown}{more}",
+        "message": f"SpeechSense could not analyse {len(reasons)} of {total} talks: {'; '.join(shown)}",
         "reasons": reasons,
         "talk_ids": list(outcome.ready),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from airflow_provider_speechsense.get_provider_info import connection_fields, fi
 
 if TYPE_CHECKING:
     from airflow_provider_speechsense.api.auth import Credentials
-    from airflow_provider_speechsense.api.client import ClientSettings, SpeechSenseClient
+    from airflow_provider_speechsense.api.client import SpeechSenseClient
     from airflow_provider_speechsense.api.retry import RetryPolicy
+    from airflow_provider_speechsense.api.settings import ClientSettings
     from airflow_provider_speechsense.api.transport import Tls
 
 _SCOPE = ("organization_id", "space_id", "project_id", "connection_id")
@@ -54,22 +56,22 @@ class SpeechSenseHook(BaseHook):
         """
         from airflow.providers.common.compat.sdk import mask_secret
 
-        from airflow_provider_speechsense.api.client import ClientSettings
         from airflow_provider_speechsense.api.retry import RetryPolicy
+        from airflow_provider_speechsense.api.settings import ClientSettings
 
         conn = self.get_connection(self.speechsense_conn_id)
         fields = _Fields(conn.extra_dejson)
         for secret in (conn.password, fields.text("client_private_key")):
             if secret:
                 mask_secret(secret)
+                # This is what is sent: a slip of the clipboard is cut off.
                 mask_secret(secret.strip())
-        tls = _tls(fields)
         return ClientSettings(
             endpoint=_endpoint(conn.host, conn.port),
             search_endpoint=fields.text("search_endpoint"),
             operation_endpoint=fields.text("operation_endpoint"),
             credentials=_credentials(fields, conn.password or ""),
-            tls=tls,
+            tls=_tls(fields),
             scope={name: value for name in _SCOPE if (value := fields.text(name))},
             rpc_timeout=fields.number("rpc_timeout", 60.0),
             strict_metadata=fields.boolean("strict_metadata", False),
@@ -78,18 +80,24 @@ class SpeechSenseHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection with one small search, which no quota is known to count."""
-        from dataclasses import replace
-
-        from airflow_provider_speechsense.api.client import SpeechSenseClient
-        from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
-
         try:
+            from airflow_provider_speechsense.api.client import SpeechSenseClient
+            from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
+
             settings = self.get_settings(retry=ONE_ATTEMPT)
             settings = replace(settings, rpc_timeout=min(settings.rpc_timeout, _TEST_TIMEOUT))
             with SpeechSenseClient(settings) as client:
-                return _test(client)
-        except Exception as error:
+                count = client.count()
+        except SpeechSenseError as error:
+            if error.code in ("INVALID_ARGUMENT", "NOT_FOUND"):
+                return True, (
+                    "SpeechSense accepts the credentials. It could not look for talks: "
+                    f"{error.message} Check the default organization, space and project."
+                )
             return False, str(error)
+        except Exception as error:
+            return False, f"{type(error).__name__}: {error}"
+        return True, f"Connected: {count} talks can be seen with the connection's default scope."
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -118,7 +126,12 @@ class SpeechSenseHook(BaseHook):
 class _Fields:
     """The extras of a connection, whichever way it was written: a URI makes text of every value."""
 
-    def __init__(self, extra: dict[str, Any]) -> None:
+    def __init__(self, extra: Any) -> None:
+        if not isinstance(extra, dict):
+            raise ConfigurationError(
+                f"The connection's extra is a {type(extra).__name__}.",
+                hint="make it a JSON object, or empty.",
+            )
         self._extra = extra
 
     def _value(self, name: str) -> Any:
@@ -175,9 +188,7 @@ class _Fields:
 def _endpoint(host: str | None, port: int | None) -> str:
     from airflow_provider_speechsense.api.transport import DEFAULT_ENDPOINT
 
-    if not host:
-        return DEFAULT_ENDPOINT
-    host = host.strip()
+    host = (host or "").strip() or DEFAULT_ENDPOINT.rpartition(":")[0]
     if ":" in host and not host.startswith("["):
         # host:port in the host field, or a URL, which is refused with a hint.
         return host
@@ -188,7 +199,7 @@ def _endpoint(host: str | None, port: int | None) -> str:
 def _credentials(fields: _Fields, secret: str) -> Credentials:
     from airflow_provider_speechsense.api.auth import ApiKey, IamToken, NoCredentials
 
-    auth_type = fields.text("auth_type") or "api_key"
+    auth_type = (fields.text("auth_type") or "api_key").lower()
     if auth_type == "api_key":
         return ApiKey(secret)
     if auth_type == "iam_token":
@@ -210,16 +221,3 @@ def _tls(fields: _Fields) -> Tls | None:
         client_cert=fields.pem("client_cert"),
         client_private_key=fields.pem("client_private_key"),
     )
-
-
-def _test(client: SpeechSenseClient) -> tuple[bool, str]:
-    try:
-        count = client.count()
-    except SpeechSenseError as error:
-        if error.code in ("INVALID_ARGUMENT", "NOT_FOUND"):
-            return True, (
-                "SpeechSense accepts the credentials. It could not look for talks: "
-                f"{error.message} Check the default organization, space and project."
-            )
-        return False, str(error)
-    return True, f"Connected: {count} talks can be seen with the connection's default scope."

@@ -13,7 +13,7 @@ from airflow_provider_speechsense.storage import write_json
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-#: More talks than this in XCom are worth a warning: with their transcripts they are megabytes in the database.
+#: More talks than this in XCom are worth a warning: with their transcripts they are megabytes.
 _MANY_FOR_XCOM = 100
 
 
@@ -41,7 +41,7 @@ class _ReadOperator(SpeechSenseOperator):
         self.project_id = project_id
         self.connection_id = connection_id
 
-    def _scope(self) -> dict[str, str | None]:
+    def _scope(self) -> dict[str, Any]:
         return {
             "organization_id": self.organization_id,
             "space_id": self.space_id,
@@ -112,8 +112,8 @@ class SpeechSenseGetOperator(_ReadOperator):
     """Fetches talks: returns them, or writes them to ``output_uri`` and returns a manifest.
 
     :param talk_ids: one id or many, also as lists in a list, which is what a mapped task gives
-    :param results_mask: names of the Talk fields wanted, such as ``["transcription", "talk_state"]``; None asks
-        for everything, an empty list for no analysis at all
+    :param results_mask: names of the Talk fields wanted, such as ``["transcription", "talk_state"]``; None
+        asks for everything, an empty list for no analysis at all
     :param output_uri: path or URI of a JSON file to write, put in place whole or not at all
     :param output_format: ``json``: one array of talks
     :param organization_id: overrides the connection's default, as do ``space_id``, ``project_id`` and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -42,8 +42,8 @@ class _UploadOperator(SpeechSenseOperator):
     :param users: values for each participant, dicts with ``id``, ``role`` and ``fields``
     :param strict_metadata: fail on missing template keys and on dates without a zone; the default is the
         connection's
-    :param upload_timeout: seconds for one attempt; by default the connection's ``rpc_timeout`` and a second more
-        for each 64 KiB
+    :param upload_timeout: seconds for one attempt; by default the connection's ``rpc_timeout`` and a second
+        more for each 64 KiB
     :param speechsense_conn_id: the Airflow connection
     """
 
@@ -83,7 +83,7 @@ class _TalkOperator(_UploadOperator):
     """
 
     #: What kind of talk it is to the client, and which argument has its content.
-    _kind: ClassVar[str]
+    _kind: ClassVar[Literal["audio", "chat"]]
     _content: ClassVar[str]
 
     def __init__(self, *, talk_id: str | None = None, **kwargs: Any) -> None:
@@ -168,8 +168,8 @@ class SpeechSenseUploadOperator(_TalkOperator):
 class SpeechSenseStreamOperator(SpeechSenseUploadOperator):
     """Uploads a recording of any size in a stream; returns the talk's id.
 
-    Takes what ``SpeechSenseUploadOperator`` takes. Memory stays flat: the source is read as fast as the service
-    takes it. Progress is logged every ten seconds.
+    Takes what ``SpeechSenseUploadOperator`` takes. Memory stays flat: the source is read as fast as the
+    service takes it. Progress is logged every ten seconds.
 
     :param chunk_size: bytes in one message of the stream
     """
@@ -189,8 +189,8 @@ class SpeechSenseStreamOperator(SpeechSenseUploadOperator):
 class SpeechSenseTextOperator(_TalkOperator):
     """Uploads a chat, or replaces the metadata of one; returns the talk's id.
 
-    :param messages: dicts with ``user_id`` (the metadata's operator_id, client_id or bot_id), ``timestamp`` and
-        ``text``; or the path or URI of a JSON file with a list of them
+    :param messages: dicts with ``user_id`` (the metadata's operator_id, client_id or bot_id), ``timestamp``
+        and ``text``; or the path or URI of a JSON file with a list of them
     :param talk_id: instead of ``messages``: the chat whose metadata to replace, all of it
     :param metadata: values by key, or the path or URI of a JSON file with them
     :param connection_id: the SpeechSense connection to upload to; the Airflow connection may have a default
@@ -225,8 +225,8 @@ class SpeechSenseTextOperator(_TalkOperator):
 class SpeechSenseBadgeOperator(_UploadOperator):
     """Streams a long one-channel recording (a badge's) that SpeechSense cuts into talks.
 
-    Returns the operation's id, or, with ``wait_for_completion``, a dict with ``operation_id``, ``badge_id`` and
-    ``talk_ids``; the talks are made then, but not yet analysed. ``SpeechSenseBadgeSensor`` waits for both.
+    Returns the operation's id, or, with ``wait_for_completion``, a dict with ``operation_id``, ``badge_id``
+    and ``talk_ids``; the talks are made then, not analysed yet: ``SpeechSenseBadgeSensor`` waits for both.
 
     :param audio: path or URI of the recording, WAV or MP3
     :param audio_format: ``WAV`` or ``MP3``; detected by default

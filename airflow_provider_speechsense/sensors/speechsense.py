@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class _WaitSensor(BaseSensorOperator):
     """What the two sensors share: poke, reschedule and deferrable mode over one wait.
 
-    Failed talks and refused credentials fail the task at once; passing errors are ridden out. ``soft_fail`` and
-    ``never_fail`` make a skip of every failure, the same in every mode.
+    Failed talks and refused credentials fail the task at once; passing errors are ridden out. ``soft_fail``
+    and ``never_fail`` make a skip of every failure, the same in every mode.
 
     :param organization_id: overrides the connection's default, as do ``space_id`` and ``project_id``
     :param wait_for: algorithms whose results are needed; by default all

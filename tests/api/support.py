@@ -1,4 +1,4 @@
-"""What the tests of api/ share: a recording, metadata, certificates, and a server whose answers a test writes."""
+"""What the tests of api/ share: recordings, metadata, certificates, a server that does as told."""
 
 from __future__ import annotations
 

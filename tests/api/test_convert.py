@@ -41,7 +41,9 @@ def test_a_talk_is_a_plain_dict_in_the_apis_names() -> None:
                 {"classifier": "complaint", "classifier_statistics": [{"channel_number": {"value": 0}}]}
             ]
         },
-        assistants={"assistant_results": [{"results": [{"field_id": "f", "int_result": 0}, {"field_id": "g"}]}]},
+        assistants={
+            "assistant_results": [{"results": [{"field_id": "f", "int_result": 0}, {"field_id": "g"}]}]
+        },
         talk_state={"processing_state": "PROCESSING_STATE_SUCCESS"},
     )
     talk.created_at.FromJsonString("2025-04-24T14:35:19.882Z")
@@ -61,7 +63,9 @@ def test_a_talk_is_a_plain_dict_in_the_apis_names() -> None:
                 {"classifier": "complaint", "classifier_statistics": [{"channel_number": 0}]}
             ]
         },
-        "assistants": {"assistant_results": [{"results": [{"field_id": "f", "int_result": 0}, {"field_id": "g"}]}]},
+        "assistants": {
+            "assistant_results": [{"results": [{"field_id": "f", "int_result": 0}, {"field_id": "g"}]}]
+        },
         "talk_state": {"processing_state": "PROCESSING_STATE_SUCCESS"},
     }
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
@@ -138,7 +142,9 @@ def test_a_duration_is_a_number_of_seconds_or_a_timedelta(seconds: Any) -> None:
     assert fill(speechsense.DurationRangeFilter(), {"to_value": seconds}).to_value.seconds == 90
 
 
-@pytest.mark.parametrize("moment", ["2025-04-24T17:34:19+03:00", datetime(2025, 4, 24, 14, 34, 19, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "moment", ["2025-04-24T17:34:19+03:00", datetime(2025, 4, 24, 14, 34, 19, tzinfo=UTC)]
+)
 def test_a_time_is_text_or_a_datetime_with_a_zone(moment: Any) -> None:
     message = fill(speechsense.DateRangeFilter(), {"from_value": moment})
     assert message.from_value.ToJsonString() == "2025-04-24T14:34:19Z"
@@ -171,13 +177,21 @@ def test_none_is_not_given() -> None:
         (speechsense.DoubleRangeFilter(), {"from_value": [1]}, "it.from_value is [1], not a number."),
         (speechsense.DoubleRangeFilter(), {"to_value": "nan"}, "it.to_value is 'nan', not a number."),
         (speechsense.DoubleRangeFilter(), {"to_value": False}, "it.to_value is False, not a number."),
-        (speechsense.SortField(), {"order": "DOWN"}, "it.order 'DOWN' is unknown: known are SORT_ORDER_ASC, "),
+        (
+            speechsense.SortField(),
+            {"order": "DOWN"},
+            "it.order 'DOWN' is unknown: known are SORT_ORDER_ASC, ",
+        ),
         (
             speechsense.DurationRangeFilter(),
             {"to_value": "a minute"},
             "it.to_value is 'a minute', not a number of seconds or a timedelta.",
         ),
-        (speechsense.DateRangeFilter(), {"to_value": "now"}, "it.to_value: 'now' is not like 2025-04-24T14:34:19Z"),
+        (
+            speechsense.DateRangeFilter(),
+            {"to_value": "now"},
+            "it.to_value: 'now' is not like 2025-04-24T14:34:19Z",
+        ),
         (
             speechsense.DateRangeFilter(),
             {"to_value": date(2025, 4, 24)},
@@ -191,7 +205,11 @@ def test_none_is_not_given() -> None:
         (speechsense.AnyMatchFilter(), {"values": "a"}, "it.values is 'a', not a list."),
         (speechsense.AnyMatchFilter(), {"values": 7}, "it.values is 7, not a list."),
         (speechsense.AnyMatchFilter(), {"values": ["a", 7]}, "it.values[1] is 7, not a string."),
-        (speechsense.SortData(), {"fields": [{"filed": "x"}]}, "it.fields[0].filed is unknown: did you mean field?"),
+        (
+            speechsense.SortData(),
+            {"fields": [{"filed": "x"}]},
+            "it.fields[0].filed is unknown: did you mean field?",
+        ),
         (speechsense.Filter(), {"int_range": 5}, "it.int_range is 5, not a dict."),
         (
             speechsense.Filter(),

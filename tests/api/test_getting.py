@@ -51,10 +51,9 @@ def got(service: Service, ids: list[str]) -> list[str]:
 
 def got_before(error: type[SpeechSenseError], service: Service, ids: list[str]) -> tuple[list[str], Any]:
     """Return the ids that came before the error, and the error."""
-    found = []
+    found: list[str] = []
     with pytest.raises(error) as caught:
-        for talk in talks(service, ids):
-            found.append(talk["id"])  # noqa: PERF401 - what came before the error is wanted
+        found.extend(talk["id"] for talk in talks(service, ids))
     return found, caught.value
 
 
@@ -184,7 +183,9 @@ def test_the_reason_of_a_failure_is_in_the_services_own_words() -> None:
     assert reason_of(talk) is None
     traces = talk.transcription.algorithms_metadata
     traces.add(name="translator")
-    traces.add(name="speechkit", trace_id="0d3d", error={"code": "INVALID_ARGUMENT", "message": "audio is broken"})
+    traces.add(
+        name="speechkit", trace_id="0d3d", error={"code": "INVALID_ARGUMENT", "message": "audio is broken"}
+    )
     traces.add(error={"message": "no idea"})
     assert reason_of(talk) == (
         "speechkit: INVALID_ARGUMENT audio is broken (trace id 0d3d); an algorithm: no idea"

@@ -23,7 +23,7 @@ from tests.api.support import CHAT, CHAT_METADATA, METADATA
 MOSCOW = timezone(timedelta(hours=3))
 
 
-class Language(str, Enum):
+class Language(str, Enum):  # noqa: UP042 - users have such
     RUSSIAN = "ru-RU"
 
 
@@ -140,6 +140,11 @@ def test_missing_template_keys_are_a_warning_and_strictly_an_error(kind: str, mi
     (warning,) = check(some, kind=kind).warnings
     assert warning.startswith(f"missing {missing}: ")
     assert violations(some, kind=kind, strict=True) == (warning,)
+
+
+def test_a_date_that_is_missing_is_missing_and_not_faulty() -> None:
+    (warning,) = check({**METADATA, "date": None}).warnings
+    assert warning.startswith("missing date: ")
 
 
 @pytest.mark.parametrize("naive", ["2025-04-24T14:34:19", datetime(2025, 4, 24, 14, 34, 19)])

@@ -62,7 +62,9 @@ def test_each_kind_of_filter_reaches_the_wire(condition: dict[str, Any], wire: d
     assert built == expected
 
 
-@pytest.mark.parametrize("inclusive", [{}, {"from_inclusive": True}, {"from_inclusive": True, "to_inclusive": True}])
+@pytest.mark.parametrize(
+    "inclusive", [{}, {"from_inclusive": True}, {"from_inclusive": True, "to_inclusive": True}]
+)
 def test_a_range_says_of_each_bound_whether_it_is_in(inclusive: dict[str, bool]) -> None:
     bounds = {"from_value": 1, "to_value": 1, "bounds_inclusive": inclusive}
     sent = search_request({}, filters=[{"key": KEY, "int_range": bounds}]).filters[0].int_range
@@ -90,8 +92,8 @@ def test_documented_keys_are_known(key: str) -> None:
     ("given", "fault"),
     [
         (
-            {"key": "talk.statistics.words.cuont", "int_range": {"from_value": 1}},
-            "filters[0].key 'talk.statistics.words.cuont' is unknown: did you mean talk.statistics.words.count?",
+            {"key": "talk.statistics.phrase.count", "int_range": {"from_value": 1}},
+            "filters[0].key 'talk.statistics.phrase.count' is unknown: did you mean talk.statistics.",
         ),
         (
             {"key": "ticket", "boolean_match": {"value": True}},
@@ -156,7 +158,9 @@ def test_without_text_no_query_is_sent() -> None:
 
 
 def test_sorting_is_by_names_or_dicts_in_order_of_priority() -> None:
-    request = search_request({}, sort=["-userMeta.date", "userMeta.a", {"field": "userMeta.b", "order": "desc"}])
+    request = search_request(
+        {}, sort=["-userMeta.date", "userMeta.a", {"field": "userMeta.b", "order": "desc"}]
+    )
     found = [(f.field, f.order, f.position) for f in request.sort_data.fields]
     assert found == [("userMeta.date", 2, 0), ("userMeta.a", 1, 1), ("userMeta.b", 2, 2)]
 
@@ -221,7 +225,8 @@ def test_a_page_is_asked_for_only_when_it_is_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "limit", "warned"), [(9_999, None, 0), (10_000, None, 1), (20_000, 10_001, 1), (20_000, 10_000, 0)]
+    ("count", "limit", "warned"),
+    [(9_999, None, 0), (10_000, None, 1), (20_000, 10_001, 1), (20_000, 10_000, 0)],
 )
 def test_more_matches_than_the_service_gives_are_warned_of_once(
     count: int, limit: int | None, warned: int, caplog: pytest.LogCaptureFixture
@@ -248,7 +253,10 @@ def test_a_mask_may_be_a_text_with_commas() -> None:
     ("mask", "fault"),
     [
         (["transcript"], "results_mask: 'transcript' is unknown: did you mean transcription?"),
-        (["transcription.words"], "results_mask: 'transcription.words' is unknown: known are algorithms_metadata"),
+        (
+            ["transcription.words"],
+            "results_mask: 'transcription.words' is unknown: known are algorithms_metadata",
+        ),
         (["id.x"], "results_mask: 'id.x' is unknown"),
         ("talkState", "results_mask: 'talkState' is unknown: did you mean talk_state?"),
         ([None], "results_mask: None is unknown"),

@@ -74,10 +74,13 @@ def test_an_address_is_host_and_port(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["host", "https://host:443", "host:0", "host:65536", "host:443/v1", "user@host:443", "::1:9000", ""]
+    "endpoint",
+    ["host", "https://host:443", "host:0", "host:65536", "host:443/v1", "user@host:443", "::1:9000", ""],
 )
 def test_anything_else_is_refused_with_an_example(endpoint: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"search_endpoint: '{endpoint}' is not.*such as {DEFAULT_ENDPOINT}"):
+    with pytest.raises(
+        ConfigurationError, match=f"search_endpoint: '{endpoint}' is not.*such as {DEFAULT_ENDPOINT}"
+    ):
         check_endpoint(endpoint, "search_endpoint")
 
 
@@ -180,7 +183,7 @@ def test_tls_to_a_plain_text_port_is_told(connect: Connect, start_server: StartS
 
 
 def test_plain_text_to_a_tls_port_does_not_connect(connect: Connect, tls_server: TinyServer) -> None:
-    with pytest.raises(ServiceUnavailableError, match="No connection to .*check host, port and tls"):
+    with pytest.raises(ServiceUnavailableError, match=r"No connection to .*check host, port and tls"):
         connect(tls_server).count()
     assert tls_server.calls == []
 
@@ -218,7 +221,9 @@ def test_a_private_key_is_not_in_the_text_of_its_object(authority: Authority) ->
 def test_a_host_that_refuses_is_unavailable_and_tried_again(connect: Connect, pauses: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(ServiceUnavailableError, match=f"No connection to {endpoint}.*check host, port") as caught:
+    with pytest.raises(
+        ServiceUnavailableError, match=f"No connection to {endpoint}.*check host, port"
+    ) as caught:
         connect(endpoint).count()
     assert caught.value.code == "UNAVAILABLE"
     assert len(pauses) == 4
@@ -235,7 +240,9 @@ def test_a_host_that_is_silent_runs_into_the_deadline(connect: Connect) -> None:
 
     with listening() as endpoint:
         client = connect(endpoint, rpc_timeout=0.3, retry=ONE_ATTEMPT)
-        with pytest.raises(DeadlineExceededError, match=r"No answer within the deadline of 0.3 s.*host and port"):
+        with pytest.raises(
+            DeadlineExceededError, match=r"No answer within the deadline of 0.3 s.*host and port"
+        ):
             client.count()
 
 
@@ -285,7 +292,7 @@ def test_what_is_closed_stays_closed(connect: Connect, start_server: StartServer
     client = connect(server)
     client.close()
     client.close()
-    with pytest.raises(ConfigurationError, match="This client is closed.*inside its with block"):
+    with pytest.raises(ConfigurationError, match=r"This client is closed.*inside its with block"):
         client.count()
     assert server.calls == []
 

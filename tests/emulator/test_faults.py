@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import time
@@ -259,8 +260,6 @@ def test_a_relay_in_front_of_nothing_resets_its_clients(bench: Bench) -> None:
     for server in bench.emulator._servers:
         server.stop(0).wait()
     host, _, port = relay.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as client:
-        try:
-            assert client.recv(1) == b""
-        except ConnectionResetError:
-            pass
+    # The reset may come while the client still connects.
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5) as client:
+        assert client.recv(1) == b""

@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.helpers import clock, connect, emulator, instant_retries  # noqa: F401 - fixtures
