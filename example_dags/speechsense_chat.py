@@ -22,9 +22,9 @@ with DAG(
 ):
 
     @task(multiple_outputs=True)
-    def export(params: dict[str, Any] | None = None) -> dict[str, Any]:
+    def export(params: Any = None) -> Any:
         """Stand in for your own export: a dict with messages and metadata."""
-        return json.loads(Path(params["chat"]).read_text())  # type: ignore[index,no-any-return]
+        return json.loads(Path(params["chat"]).read_text())
 
     chat = export()
     upload = SpeechSenseTextOperator(

@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -140,6 +141,11 @@ class Caller:
             headers.append(("authorization", authorization))
         future = method.future(request, timeout=timeout, metadata=headers)
         try:
+            # Airflow raises a task's timeout out of a signal. To wait here, and not in gRPC, keeps it from striking
+            # while a lock of gRPC's is held, after which closing the channel would hang.
+            done: SimpleQueue[Any] = SimpleQueue()
+            future.add_done_callback(done.put)
+            done.get()
             return future.result()
         except grpc.RpcError as error:
             begun = not isinstance(request, _Feed) or request.begun

@@ -26,9 +26,14 @@ from airflow_provider_speechsense.exceptions import (
 #: gRPC status names by the numbers that ``google.rpc.Status`` carries.
 CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
-#: How the text begins when no connection came about: nothing can have been accepted. The last two are of name
-#: resolution, in newer and older gRPC.
-_NOT_CONNECTED = ("failed to connect to all addresses", "errors resolving", "dns resolution failed")
+#: How the text begins when no connection came about: nothing can have been accepted. gRPC words things its
+#: own way in each release; these texts, here and below, are those of 1.66 to 1.85.
+_NOT_CONNECTED = (
+    "failed to connect to all addresses",
+    "errors resolving",
+    "dns resolution failed",
+    "empty address list",
+)
 
 
 class _Fault(NamedTuple):
@@ -41,13 +46,13 @@ class _Fault(NamedTuple):
 
 _CONNECTION_FAULTS = (
     _Fault(
-        # The second is of an authority that was made anew under its old name.
-        ("certificate_verify_failed", "certificate signature failure"),
+        # The last two are of an authority that was made anew under its old name.
+        ("certificate_verify_failed", "certificate signature failure", "bad_signature"),
         "The server's certificate is not trusted",
         "give the certificate of your CA as ca_cert, and see that neither certificate has expired.",
     ),
     _Fault(
-        ("hostname verification check failed",),
+        ("hostname verification check failed", "is not in peer certificate"),
         "The server's certificate is made for another host name",
         "use the host name that the certificate is made for.",
     ),
@@ -57,7 +62,7 @@ _CONNECTION_FAULTS = (
         "check the port; or set tls to false, if the server is meant to speak plain text.",
     ),
     _Fault(
-        ("failed to create security handshaker",),
+        ("failed to create security handshaker", "empty address list"),
         "The certificates of the connection cannot be used",
         "see that ca_cert and client_cert are whole, and that client_private_key belongs to client_cert.",
     ),

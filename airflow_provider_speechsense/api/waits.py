@@ -99,9 +99,7 @@ class TalkWait(Wait):
             outcome = self._poller.on_states(states, now)
         except SpeechSenseError as error:
             outcome = self._poller.on_error(error, now)
-        if isinstance(outcome, Failed):
-            return _failed_event(outcome, self._explain(client, outcome))
-        return _event(outcome)
+        return _event(outcome, self._explain(client, outcome) if isinstance(outcome, Failed) else None)
 
     def _explain(self, client: WaitClient, outcome: Failed) -> Mapping[str, str]:
         try:
@@ -196,14 +194,18 @@ def conclude(event: Any) -> Event:
     )
 
 
-def _event(outcome: Outcome) -> Pending | Event:
+def _event(outcome: Outcome, explained: Mapping[str, str] | None = None) -> Pending | Event:
+    """Return what a look came to.
+
+    :param explained: why talks failed, by id
+    """
     match outcome:
         case Pending():
             return outcome
         case Done(talk_ids=talk_ids):
             return {"status": "success", "talk_ids": list(talk_ids)}
         case Failed():
-            return _failed_event(outcome, {})
+            return _failed_event(outcome, explained or {})
         case OperationDone(badge_id=badge_id, talk_ids=talk_ids):
             return {"status": "success", "badge_id": badge_id, "talk_ids": list(talk_ids)}
         case OperationFailed(message=message, code=code):

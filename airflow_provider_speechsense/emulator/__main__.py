@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from airflow_provider_speechsense.emulator.settings import DEFAULT_API_KEY, Acce
 
 #: Of the time that --processing-seconds gives, a talk spends so much waiting.
 _QUEUE_SHARE = 0.1
+_ENDINGS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.log_calls:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         log.setLevel(logging.INFO)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    # Waited for instead of handled: a handler may run while the lock that it needs is held. Before any thread
+    # is there, because each inherits what is blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
         emulator = Emulator(_settings(given))
         emulator.script(*given.fault)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.port_file:
             _write_whole(given.port_file, address.rpartition(":")[2])
         print(_banner(emulator, address), flush=True)
-        ended.wait()
+        signal.sigwait(_ENDINGS)
     finally:
         emulator.stop()
     return 0

@@ -8,19 +8,23 @@ from airflow_provider_speechsense.emulator.refusal import Refusal
 from airflow_provider_speechsense.emulator.settings import Access, EmulatorSettings
 
 
-def admit(authorization: str | None, needed: Access, settings: EmulatorSettings) -> None:
+def admit(
+    authorization: str | None, needed: Access, settings: EmulatorSettings, issued: Mapping[str, Access]
+) -> None:
     """Check the credentials of a call.
 
     :param authorization: the header's value, ``Api-Key <secret>`` or ``Bearer <token>``
-    :param needed: what the method asks for; with several, any of them is enough
+    :param issued: what tokens that the emulator gave out are good for
+    :param needed: what the method asks for; of several any is enough, and nothing needs no credentials
     :raises Refusal: UNAUTHENTICATED or PERMISSION_DENIED
     """
-    if not settings.security_enabled:
+    if not settings.security_enabled or not needed:
         return
     if not authorization:
         raise Refusal("UNAUTHENTICATED", "Authentication is required: the authorization header is missing")
     scheme, _, secret = authorization.partition(" ")
-    known: Mapping[str, Mapping[str, Access]] = {"api-key": settings.api_keys, "bearer": settings.tokens}
+    bearer = {**settings.tokens, **issued}
+    known: Mapping[str, Mapping[str, Access]] = {"api-key": settings.api_keys, "bearer": bearer}
     if scheme.lower() not in known:
         raise Refusal("UNAUTHENTICATED", "The authorization header has neither the scheme Api-Key nor Bearer")
     granted = known[scheme.lower()].get(secret.strip())

@@ -24,7 +24,7 @@ log = logging.getLogger("airflow_provider_speechsense.emulator")
 
 #: A field number that no message has: parsers keep what they do not know, so padding harms nothing.
 _PADDING_FIELD = 100_000
-#: A stream that is cut off looks to grpcio like one that ended well, until news of the cut arrives just after.
+#: A stream that is cut off may look like one that ended well, until news of the cut comes just after.
 _CUT_OFF_SECONDS = 0.02
 
 
@@ -106,12 +106,15 @@ class CallPipeline:
     """Wraps the services' methods into what grpcio serves.
 
     :param script: faults to come
+    :param issued: tokens that were given out, beside those of the settings
     """
 
-    def __init__(self, settings: EmulatorSettings, script: Script) -> None:
+    def __init__(self, settings: EmulatorSettings, script: Script, issued: Mapping[str, Access]) -> None:
         self._settings = settings
         self._script = script
+        self._issued = issued
         self.records: deque[CallRecord] = deque(maxlen=settings.keep_calls)
+        self.in_flight: set[Call] = set()
 
     def handler(self, method: str, behaviour: Behaviour, needed: Access) -> grpc.RpcMethodHandler[Any, Any]:
         """Return the handler of one method.
@@ -131,6 +134,7 @@ class CallPipeline:
         self, method: str, behaviour: Behaviour, needed: Access, request: Any, context: grpc.ServicerContext
     ) -> Any:
         call = Call(method, request, context)
+        self.in_flight.add(call)
         code, details = "UNKNOWN", ""
         try:
             answer = self._answer(call, behaviour, needed)
@@ -146,11 +150,12 @@ class CallPipeline:
             code = "CANCELLED"
             raise
         finally:
+            self.in_flight.discard(call)
             self.records.append(call.record(code, details))
             log.info("%s %s %s (%s)", method, code, details, call.request_id)
 
     def _answer(self, call: Call, behaviour: Behaviour, needed: Access) -> Any:
-        admit(_text(call.headers.get("authorization")), needed, self._settings)
+        admit(_text(call.headers.get("authorization")), needed, self._settings, self._issued)
         fault = call.fault = self._script.for_call(call.method)
         if fault and fault.stall_seconds:
             call.is_gone_within(fault.stall_seconds)

@@ -7,8 +7,8 @@ import socket
 import struct
 import threading
 
-#: Small, so that a connection is cut close to the byte asked for.
-_PIECE = 16_384
+#: Read at a time.
+_PIECE = 65_536
 #: Closing with lingering for 0 s sends a reset, as a broken connection does, instead of a polite end.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -75,24 +75,28 @@ class Relay:
     def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE):
-                if counted and self._is_cut(len(piece)):
+                room = self._room_for(len(piece)) if counted else len(piece)
+                target.sendall(piece[:room])
+                if room < len(piece):
                     break
-                target.sendall(piece)
         with self._lock:
-            self._open -= {source, target}
+            self._open.discard(source)
         _reset(source)
-        _reset(target)
+        # What came before the break arrives. The other thread ends when the target closes in its turn.
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
-    def _is_cut(self, size: int) -> bool:
+    def _room_for(self, size: int) -> int:
+        """Count what came, and return how much of it may pass."""
         with self._lock:
-            self.received += size
-            if self._cut_after is None or self.received < self._cut_after:
-                return False
-            self.received = 0
+            before, self.received = self.received, self.received + size
+            if self._cut_after is None or self.received <= self._cut_after:
+                return size
+            room, self.received = self._cut_after - before, 0
             self._cuts -= 1
             if not self._cuts:
                 self._cut_after = None
-            return True
+            return room
 
 
 def _reset(connection: socket.socket) -> None:

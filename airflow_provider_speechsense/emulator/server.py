@@ -13,6 +13,7 @@ import grpc
 from airflow_provider_speechsense.api import protos
 from airflow_provider_speechsense.emulator.calls import CallPipeline, CallRecord
 from airflow_provider_speechsense.emulator.faults import BadgeFault, Fault, Script, TalkFault
+from airflow_provider_speechsense.emulator.iam import IamTokenService, IssuedTokens
 from airflow_provider_speechsense.emulator.relay import Relay
 from airflow_provider_speechsense.emulator.services import (
     SERVICES,
@@ -33,8 +34,11 @@ class Emulator:
 
     def __init__(self, settings: EmulatorSettings | None = None) -> None:
         self.settings = settings or EmulatorSettings()
+        self.clock = self.settings.clock
         self._script = Script()
-        self._pipeline = CallPipeline(self.settings, self._script)
+        #: Tokens given out for authorized keys; ``revoke_all`` ends them.
+        self.tokens = IssuedTokens(self.settings.clock, self.settings.iam_token_seconds)
+        self._pipeline = CallPipeline(self.settings, self._script, self.tokens)
         self._store: Store | None = None
         self._servers: list[grpc.Server] = []
         self._relays: list[Relay] = []
@@ -60,7 +64,8 @@ class Emulator:
         if not self.settings.operations_on_service_endpoint:
             apart = [OperationService]
         try:
-            self._serve([service(world) for service in SERVICES if service not in apart], self.settings.port)
+            services = [service(world) for service in SERVICES if service not in apart]
+            self._serve([*services, IamTokenService(world, self.tokens)], self.settings.port)
             if apart:
                 self._serve([service(world) for service in apart], 0)
         except BaseException:
@@ -68,7 +73,11 @@ class Emulator:
             raise
 
     def stop(self) -> None:
-        """Cut off every call at once, and remove what was uploaded. Again is harmless."""
+        """Cut off every call at once, and remove what was uploaded. Again is harmless.
+
+        A client in this process should have no call on its way here just then: one that is sent, but not
+        yet in ``calls_in_flight``, can make grpcio's client (seen in 1.85) repeat it for ever, eating memory.
+        """
         for relay in self._relays:
             relay.close()
         for server in self._servers:
@@ -101,6 +110,11 @@ class Emulator:
     def calls(self) -> Sequence[CallRecord]:
         """The calls answered so far, oldest first."""
         return list(self._pipeline.records)
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls came and are not answered yet."""
+        return len(self._pipeline.in_flight)
 
     @property
     def talks(self) -> Sequence[StoredTalk]:

@@ -42,6 +42,8 @@ class EmulatorSettings:
     :param security_enabled: False takes any or no credentials, like Hybrid with its security off
     :param api_keys: what each API key may do
     :param tokens: what each bearer token may do
+    :param authorized_keys: service account and public key (PEM) by key id, of which tokens are given out
+    :param iam_token_seconds: how long a token that was given out is good
     :param subject_id: who ``created_by`` names
     :param organization_id: of all talks; empty accepts whatever a request names; so do the next two
     :param space_id: of all talks
@@ -84,6 +86,8 @@ class EmulatorSettings:
     security_enabled: bool = True
     api_keys: Mapping[str, Access] = field(default_factory=lambda: {DEFAULT_API_KEY: Access.FULL})
     tokens: Mapping[str, Access] = field(default_factory=dict)
+    authorized_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    iam_token_seconds: float = 43_200.0
     subject_id: str = "aje0000000000000emul"
     organization_id: str = ""
     space_id: str = ""

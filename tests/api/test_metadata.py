@@ -91,7 +91,6 @@ def test_a_value_that_is_none_is_left_out() -> None:
         (b"bytes", "a bytes has no text form here"),
         ("\ud800", "half a surrogate pair"),
     ],
-    ids=repr,
 )
 def test_a_value_that_cannot_be_sent_is_named_with_its_fault(value: Any, fault: str) -> None:
     (violation,) = violations(with_value(value))

@@ -19,7 +19,15 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 LAYERS = [
     {"exceptions", "get_provider_info", "links"},
     # What is known, and checked without asking anybody.
-    {"api.models", "api.protos", "api.metadata", "api.audio", "api.auth"},
+    {
+        "api.models",
+        "api.protos",
+        "api.metadata",
+        "api.audio",
+        "api.auth",
+        "api.authorized_key",
+        "api.redaction",
+    },
     # What is decided: pure functions of their arguments.
     {"api.retry", "api.pacing", "api.polling"},
     # Plain Python to messages and back, sources to chunks; and channels.
@@ -27,7 +35,7 @@ LAYERS = [
     {"api.search", "api.uploads", "api.status", "api.waits"},
     # What to ask for, and performing one call.
     {"api.getting", "api.calls", "api.settings"},
-    {"api.client", "api.speechkit"},
+    {"api.client", "api.speechkit", "api.tokens"},
     {"storage", "ledger"},
     {"boundary"},
     {"hooks"},

@@ -16,7 +16,15 @@ import grpc
 import pytest
 
 from airflow_provider_speechsense.api import protos
-from airflow_provider_speechsense.emulator import Emulator, EmulatorSettings, ManualClock
+from airflow_provider_speechsense.emulator import (
+    Connection,
+    ConnectionType,
+    Emulator,
+    EmulatorSettings,
+    Key,
+    ManualClock,
+)
+from airflow_provider_speechsense.emulator.connections import TEMPLATES
 
 SAMPLES = Path(__file__).parents[2] / "example_dags" / "data"
 RATE = 8000
@@ -204,3 +212,27 @@ def stream(audio: bytes, header: Any = None, chunk: int = 65_536, **metadata: An
 
 def event(**member: Any) -> Any:
     return messages.StreamTalkRequest(**member)
+
+
+MONO = wav([tone((500, 5000))])
+STEREO = wav([tone((500, 5000)), tone((500, 5000))])
+CALL_FIELDS = {
+    "operator_name": "Anna",
+    "operator_id": "op",
+    "client_name": "Boris",
+    "client_id": "cl",
+    "date": "2025-04-24T14:34:19Z",
+    "direction_outgoing": "true",
+    "language": "ru-RU",
+}
+BOT_FIELDS = {"bot_name": "Helper", "bot_id": "bot"}
+
+
+def two_channel(**more: Key) -> dict[str, Connection]:
+    template = TEMPLATES[ConnectionType.TWO_CHANNEL]
+    return {"c1": Connection(ConnectionType.TWO_CHANNEL, {**template, **more})}
+
+
+def edit(talk_id: str, method: str = "Upload", **metadata: str) -> Any:
+    request = messages.UploadTalkRequest if method == "Upload" else messages.UploadTextRequest
+    return request(talk_id=talk_id, metadata=metadata_of(**metadata))

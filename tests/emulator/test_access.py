@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_speechsense.emulator import Access
+from airflow_provider_speechsense.emulator import Access, EmulatorSettings
+from airflow_provider_speechsense.emulator.access import admit
 from tests.emulator.support import Serve, messages, tone, upload_request, wav
 
 GET = messages.GetTalkRequest(talk_ids=["aud1"])
@@ -55,3 +56,7 @@ def test_records_show_of_credentials_only_their_kind(serve: Serve) -> None:
     for authorization in ("Bearer t1.secret", "secret"):
         bench.refused("TalkService/Get", GET, authorization=authorization)
     assert [call.metadata["authorization"] for call in bench.emulator.calls] == ["Bearer ***", "***"]
+
+
+def test_a_method_that_needs_nothing_takes_calls_without_credentials() -> None:
+    admit(None, Access(0), EmulatorSettings(), {})

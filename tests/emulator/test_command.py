@@ -49,11 +49,12 @@ def test_a_process_of_its_own_serves_until_a_signal(tmp_path: Path, ending: sign
 def running(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str
 ) -> Iterator[tuple[Emulator, str]]:
-    """Run the command in this process, with its signals taken away, and stop it at the end."""
+    """Run the command in a thread of this process, and end it as a signal would."""
     started: list[Emulator] = []
-    handlers: list[object] = []
+    ended = threading.Event()
     start = Emulator.start
-    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(handler))
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda how, mask: None)
+    monkeypatch.setattr(signal, "sigwait", lambda mask: ended.wait(20))
     monkeypatch.setattr(Emulator, "start", lambda self: (start(self), started.append(self))[0])
     port_file = tmp_path / "port"
     flags = ["--port", "0", "--port-file", str(port_file), *arguments]
@@ -64,7 +65,7 @@ def running(
         eventually(port_file.exists)
         yield started[0], port_file.read_text()
     finally:
-        handlers[0](signal.SIGTERM, None)  # type: ignore[operator]
+        ended.set()
         thread.join(20)
     assert codes == [0]
 
@@ -134,7 +135,7 @@ def test_wrong_flags_are_said_in_one_line(
 ) -> None:
     (tmp_path / "broken.json").write_text("{")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda how, mask: None)
     with pytest.raises(SystemExit) as caught:
         main(["--port", "0", *flags])
     assert caught.value.code == 2

@@ -137,11 +137,12 @@ def test_an_endless_stall_does_not_delay_the_end(serve: Serve) -> None:
     authorization = [("authorization", f"Api-Key {bench.emulator.api_key}")]
     stub = stub_of(bench.channel, "TalkService/Get")
     calls = [stub.future(GET, metadata=authorization) for _ in range(4)]
+    eventually(lambda: bench.emulator.calls_in_flight == 4)
     begun = time.monotonic()
     bench.emulator.stop()
     assert time.monotonic() - begun < 2
-    # Nothing more is said of the code: it depends on how far each call had come.
     assert all(call.exception() for call in calls)
+    eventually(lambda: bench.emulator.calls_in_flight == 0)
 
 
 @pytest.mark.parametrize(

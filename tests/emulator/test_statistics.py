@@ -1,4 +1,4 @@
-"""Statistics are computed from what was uploaded: exactly for tones, plausibly for speech, else not at all."""
+"""Statistics are computed from what was uploaded: exactly for tones, plausibly for speech, or not at all."""
 
 from __future__ import annotations
 
@@ -209,7 +209,11 @@ def test_a_distribution_is_described() -> None:
 
 # Chats
 
-CLASSIFIERS = {"complaint": ["обещали", "its  late"], "thanks": ["спасибо"], "greeting": ["good", "good day"]}
+CLASSIFIERS = {
+    "complaint": ["обещали", "its  late"],
+    "thanks": ["спасибо"],
+    "greeting": ["good", "good day"],
+}
 
 
 def sample_chat(bench: Bench) -> Any:
