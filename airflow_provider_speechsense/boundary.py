@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_speechsense.exceptions import ConfigurationError, SpeechSenseError
 from airflow_provider_speechsense.storage import parse_json
@@ -39,6 +39,13 @@ def airflow_errors(*, may_retry: bool = True) -> Iterator[None]:
     except SpeechSenseError as error:
         kind = AirflowException if error.retryable and may_retry else AirflowFailException
         raise kind(f"{type(error).__name__}: {error}") from error
+    except (AirflowException, TaskDeferred):
+        raise
+    except BaseException as error:
+        # Airflow's timeouts and its way to stop a task are no Exceptions, and would be retried.
+        if may_retry:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
 def end_time(context: Context, timeout: float, execution_timeout: timedelta | None) -> float:
@@ -61,6 +68,33 @@ def backstop(ends: float) -> timedelta:
     return timedelta(seconds=max(0.0, ends - time.time()) + _BACKSTOP_SECONDS)
 
 
+def seconds(name: str, given: Any) -> float:
+    """Return a duration that an operator was given, which a template makes text of.
+
+    :raises ConfigurationError: it is none
+    """
+    try:
+        number = given.total_seconds() if isinstance(given, timedelta) else float(given)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(given, bool) or not 0 <= number < math.inf:
+        raise ConfigurationError(f"{name} is {given!r}.", hint="give a number of seconds, or a timedelta.")
+    return number
+
+
+def rendered(given: Any) -> Any:
+    """Return what a templated argument means: a template makes text of everything, of None too.
+
+    :raises ConfigurationError: text that begins like JSON is none
+    """
+    if not isinstance(given, str):
+        return given
+    text = given.strip()
+    if text in ("", "None"):
+        return None
+    return parse_json(text) if text.startswith(("{", "[")) else given
+
+
 def check_trigger(trigger: BaseTrigger) -> None:
     """Check that the arguments of ``trigger`` are JSON, before there is anything to lose.
 
@@ -80,13 +114,14 @@ def id_list(given: Any) -> list[Any]:
     """Return talk ids as one list, from what templates, XComs and mapped tasks make of them.
 
     :param given: an id, a list of ids, the output of a mapped task, which is a list of what each of its
-        instances returned, or JSON text
+        instances returned, what a badge operator returns when it waits, or JSON text of any of these
     """
-    if isinstance(given, str) and given.lstrip().startswith("["):
-        given = parse_json(given)
+    given = rendered(given)
+    if isinstance(given, Mapping) and "talk_ids" in given:
+        given = given["talk_ids"]
     if given is None:
         return []
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         return [given]
     return [each for item in given for each in (item if isinstance(item, list | tuple) else [item])]
 

@@ -44,8 +44,8 @@ class StoredFile:
 
     @property
     def name(self) -> str:
-        """The URI."""
-        return self.uri
+        """The URI, without a password or a signature that it may carry."""
+        return _without_secrets(self.uri)
 
     @property
     def size(self) -> int:
@@ -57,16 +57,18 @@ class StoredFile:
         return cast("BinaryIO", _storage_path(self.uri).open("rb", block_size=READ_AHEAD_BYTES))
 
 
-def source(location: str) -> AudioSource:
-    """Return the recording at a path or URI."""
-    if "://" in location:
-        return StoredFile(location)
+def source(location: Any) -> AudioSource:
+    """Return the recording at a path or URI, given as text or as a path object of Python's or Airflow's.
+
+    :raises ConfigurationError: it is neither
+    """
     from airflow_provider_speechsense.api.sources import LocalFile
 
-    return LocalFile(Path(location))
+    where = _location(location)
+    return StoredFile(where) if "://" in where else LocalFile(Path(where).expanduser())
 
 
-def read_json(location: str) -> Any:
+def read_json(location: Any) -> Any:
     """Return what the JSON file at a path or URI holds.
 
     :raises SourceReadError: it cannot be read
@@ -85,7 +87,7 @@ def read_json(location: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"{location} is not JSON: {error}.", hint="mend the file.") from None
+        raise ConfigurationError(f"{found.name} is not JSON: {error}.", hint="mend the file.") from None
 
 
 def parse_json(text: str) -> Any:
@@ -107,12 +109,14 @@ def json_or_location(value: Any) -> Any:
 
     A template renders to text, so text that begins like JSON is taken for it.
     """
-    if not isinstance(value, str):
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        return parse_json(value)
+    if not isinstance(value, str) and not hasattr(value, "parents"):
         return value
-    return parse_json(value) if value.lstrip().startswith(("{", "[")) else read_json(value)
+    return read_json(value)
 
 
-def write_json(location: str, rows: Iterable[Any]) -> int:
+def write_json(location: Any, rows: Iterable[Any]) -> int:
     """Write ``rows`` as one JSON array to a path or URI, whole or not at all; return how many.
 
     One row is in memory at a time. If ``rows`` raises, nothing is written.
@@ -120,7 +124,7 @@ def write_json(location: str, rows: Iterable[Any]) -> int:
     :raises ConfigurationError: nothing can be written there
     """
     count = 0
-    with _replacing(location) as file:
+    with _replacing(_location(location)) as file:
         for row in rows:
             file.write(b"[\n" if count == 0 else b",\n")
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode())
@@ -140,14 +144,15 @@ def _replacing(location: str) -> Iterator[IO[bytes]]:
             # Not through open(): closing the file after an error would put in place what was written so far.
             target.fs.put_file(spool.name, target.path)
         return
-    path = Path(location.removeprefix("file://"))
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # Through links, or a link would be replaced instead of the file that it names.
+    path = Path(location.removeprefix("file://")).expanduser().resolve()
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder")
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path} is no file")
         file = part.open("xb")
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise ConfigurationError(
             f"{location} cannot be written: {error}.",
             hint="check the path, and the rights of the worker's user.",
@@ -161,6 +166,22 @@ def _replacing(location: str) -> Iterator[IO[bytes]]:
         raise
 
 
+def _location(given: Any) -> str:
+    if isinstance(given, str) and given.strip():
+        return given
+    if hasattr(given, "parents"):
+        # Not os.fspath, which an ObjectStoragePath does not have.
+        return str(given)
+    raise ConfigurationError(f"{given!r} is neither a path nor a URI.", hint="give one of a single file.")
+
+
+def _without_secrets(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path.partition('?')[0]}"
+
+
 def _storage_path(uri: str) -> Any:
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, ObjectStoragePath
 
@@ -171,7 +192,7 @@ def _storage_path(uri: str) -> Any:
         scheme = uri.partition("://")[0]
         package = _SCHEME_PROVIDERS.get(scheme)
         raise ConfigurationError(
-            f"Airflow cannot open {uri}: {error}",
+            f"Airflow cannot open {_without_secrets(uri)}: {error}",
             hint=f"check the connection that it names, and that {package} is installed."
             if package
             else "check the URI, and the provider that serves its scheme.",

@@ -6,10 +6,12 @@ A folder's conftest.py takes the fixtures from here; tests that run without Airf
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +38,15 @@ def emulator(clock: ManualClock) -> Iterator[Emulator]:
     """An emulator whose time stands still until a test moves it."""
     with Emulator(EmulatorSettings(clock=clock, get_quota=())) as running:
         yield running
+
+
+@pytest.fixture
+def our_time(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the waits of this package go by the emulator's clock, too."""
+    start = time.time() - clock()
+    for name in ("boundary", "operators.upload", "sensors.speechsense", "triggers.speechsense"):
+        only_time = SimpleNamespace(time=lambda: start + clock())
+        monkeypatch.setattr(f"airflow_provider_speechsense.{name}.time", only_time)
 
 
 Connect = Callable[..., None]

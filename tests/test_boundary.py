@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
 from airflow_provider_speechsense.boundary import (
     ProgressLog,
@@ -17,6 +22,8 @@ from airflow_provider_speechsense.boundary import (
     end_time,
     id_list,
     plain_json,
+    rendered,
+    seconds,
 )
 from airflow_provider_speechsense.exceptions import (
     AuthenticationError,
@@ -61,9 +68,20 @@ def test_the_text_of_an_error_tells_cause_and_remedy() -> None:
     assert "What to do: check the secret and auth_type of the connection" in text
 
 
-def test_other_errors_pass() -> None:
-    with pytest.raises(KeyError), airflow_errors():
-        raise KeyError("a bug")
+@pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt])
+def test_other_errors_pass_where_a_retry_does_no_harm(kind: type[BaseException]) -> None:
+    with pytest.raises(kind), airflow_errors():
+        raise kind("stop")
+    with pytest.raises(AirflowFailException, match=kind.__name__) as caught, airflow_errors(may_retry=False):
+        raise kind("stop")
+    assert isinstance(caught.value.__cause__, kind)
+
+
+@pytest.mark.parametrize("error", [AirflowSkipException("skip"), TaskDeferred(trigger=None, method_name="m")])
+def test_what_is_airflows_own_passes_in_any_case(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, airflow_errors(may_retry=False):
+        raise error
+    assert caught.value is error
 
 
 # --- deadlines
@@ -112,6 +130,19 @@ def test_trigger_arguments_that_are_no_json_are_refused(changed: dict[str, Any],
     assert "finite numbers of seconds" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "means"), [(0, 0), (1.5, 1.5), ("90", 90), (" 0.5 ", 0.5), (timedelta(minutes=2), 120)]
+)
+def test_a_duration_is_a_number_its_text_or_a_timedelta(given: Any, means: float) -> None:
+    assert seconds("timeout", given) == means
+
+
+@pytest.mark.parametrize("given", [-1, "soon", "nan", "inf", None, True, [5], timedelta(seconds=-1)])
+def test_a_duration_that_is_none_is_named(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^timeout is .*a number of seconds, or a timedelta"):
+        seconds("timeout", given)
+
+
 # --- what comes in and goes out
 
 
@@ -124,13 +155,36 @@ def test_trigger_arguments_that_are_no_json_are_refused(changed: dict[str, Any],
         (iter(["t1", "t2"]), ["t1", "t2"]),
         ([["t1"], ["t2", "t3"], "t4"], ["t1", "t2", "t3", "t4"]),
         (' ["t1", "t2"]', ["t1", "t2"]),
+        ({"operation_id": "o1", "badge_id": "b1", "talk_ids": ["t1"]}, ["t1"]),
+        ('{"talk_ids": ["t1", "t2"]}', ["t1", "t2"]),
+        ({"ids": ["t1"]}, [{"ids": ["t1"]}]),
         (None, []),
+        ("None", []),
+        ("", []),
         ([], []),
         (7, [7]),
     ],
 )
 def test_talk_ids_may_come_in_every_form_that_airflow_makes_of_them(given: Any, ids: list[Any]) -> None:
     assert id_list(given) == ids
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        ("text", "text"),
+        (" text ", " text "),
+        ("", None),
+        (" None ", None),
+        (None, None),
+        (0, 0),
+        (["{{ not text }}"], ["{{ not text }}"]),
+        (' {"a": [1]}', {"a": [1]}),
+        ("[1, 2]", [1, 2]),
+    ],
+)
+def test_text_that_a_template_made_means_what_it_was_before(given: Any, means: Any) -> None:
+    assert rendered(given) == means
 
 
 def test_ids_that_a_template_turned_into_text_are_refused_with_the_remedy() -> None:

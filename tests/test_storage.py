@@ -47,6 +47,42 @@ def test_a_local_file_is_read_by_path_and_by_uri(prefix: str, tmp_path: Path) ->
         assert file.read(4) == b"RIFF"
 
 
+def test_a_location_may_be_a_path_object_of_pythons_or_airflows(bucket: Any, tmp_path: Path) -> None:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    (tmp_path / "1.json").write_text('["local"]')
+    bucket.pipe("/calls/1.json", b'["stored"]')
+    stored = ObjectStoragePath("memory://calls/1.json")
+    assert read_json(tmp_path / "1.json") == json_or_location(tmp_path / "1.json") == ["local"]
+    assert read_json(stored) == json_or_location(stored) == ["stored"]
+    assert (
+        write_json(tmp_path / "2.json", [1]) == write_json(ObjectStoragePath("memory://out/2.json"), [1]) == 1
+    )
+    assert json.loads(bucket.cat("/out/2.json")) == json.loads((tmp_path / "2.json").read_text()) == [1]
+
+
+def test_a_path_may_begin_at_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_json("~/1.json", ["home"])
+    assert (tmp_path / "1.json").exists()
+    assert read_json("~/1.json") == ["home"]
+
+
+@pytest.mark.parametrize("location", [None, 7, "", " ", b"1.json"])
+def test_a_location_that_is_none_is_refused(location: Any) -> None:
+    for use in (source, lambda where: write_json(where, [])):
+        with pytest.raises(ConfigurationError, match="is neither a path nor a URI"):
+            use(location)
+
+
+def test_what_a_uri_keeps_secret_is_not_repeated() -> None:
+    for uri in ("nonsense://user:password@host/1.json", "nonsense://host/1.json?signature=password"):
+        assert "password" not in source(uri).name
+        with pytest.raises(ConfigurationError) as caught:
+            read_json(uri)
+        assert "password" not in str(caught.value)
+
+
 def test_an_object_is_read_in_parts(bucket: Any) -> None:
     bucket.pipe("/calls/1.wav", b"x" * 100_000)
     found = source("memory://calls/1.wav")
@@ -141,6 +177,13 @@ def test_a_value_that_is_no_json_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
         write_json(f"{tmp_path}/1.json", [{"a": float("nan")}])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_goes_on_leading_to_the_results(tmp_path: Path) -> None:
+    (tmp_path / "latest.json").symlink_to(tmp_path / "1.json")
+    write_json(tmp_path / "latest.json", ["new"])
+    assert (tmp_path / "latest.json").is_symlink()
+    assert json.loads((tmp_path / "1.json").read_text()) == ["new"]
 
 
 def test_others_may_read_results_as_the_umask_says(tmp_path: Path) -> None:

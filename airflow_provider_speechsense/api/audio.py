@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from airflow_provider_speechsense.exceptions import ConfigurationError, UnsupportedAudioError
 
-#: What ``inspect`` wants of the beginning: a WAV's chunks, an ID3 tag without a picture, many MP3 frames.
-HEAD_BYTES = 65_536
+#: What ``inspect`` wants of the beginning: a WAV's chunks before its samples, studio notes and a cover
+#: included, and many MP3 frames.
+HEAD_BYTES = 262_144
 #: And of the end: OggOpus tells its length only in its last page, which has at most 65,307 bytes.
 TAIL_BYTES = 65_536
 #: The service refuses longer recordings.

@@ -119,6 +119,8 @@ class Caller:
             )
             if isinstance(decision, GiveUp) and decision.outcome_unknown:
                 raise _unknown_outcome(error)
+            if failure.unfinished and error.retryable:
+                error.hint = "try again: the recording was not sent to its end, so there is no talk of it."
             if not isinstance(decision, Wait):
                 raise error
             if decision.renew_credentials:
@@ -141,15 +143,16 @@ class Caller:
             headers.append(("authorization", authorization))
         future = method.future(request, timeout=timeout, metadata=headers)
         try:
-            # Airflow raises a task's timeout out of a signal. To wait here, and not in gRPC, keeps it from striking
-            # while a lock of gRPC's is held, after which closing the channel would hang.
+            # Airflow raises a task's timeout out of a signal. Waited for here, it cannot strike while gRPC
+            # holds a lock, after which closing the channel would hang.
             done: SimpleQueue[Any] = SimpleQueue()
             future.add_done_callback(done.put)
             done.get()
             return future.result()
         except grpc.RpcError as error:
-            begun = not isinstance(request, _Feed) or request.begun
-            raise _AttemptFailed(failure_of(error, anything_sent=begun), error_of(error, call)) from None
+            feed = request if isinstance(request, _Feed) else _WHOLE
+            failure = failure_of(error, anything_sent=feed.begun, unfinished=not feed.ended)
+            raise _AttemptFailed(failure, error_of(error, call)) from None
         finally:
             # A task that is stopped or out of time must not go on uploading behind its back.
             future.cancel()
@@ -162,6 +165,8 @@ class _Feed:
         self._messages = messages
         self._asked = 0
         self._closed = False
+        #: Whether gRPC was told that this is all: what was cut off before cannot have become a talk.
+        self.ended = False
         self.error: Exception | None = None
 
     @property
@@ -180,6 +185,7 @@ class _Feed:
             if self._closed:
                 # An end here would tell the service that it has the whole recording.
                 raise InterruptedError("The upload was stopped.") from None
+            self.ended = True
             raise
         except Exception as error:
             self.error = error
@@ -193,6 +199,15 @@ class _Feed:
         except ValueError:
             # "generator already executing": it ends by itself when gRPC's thread drops it.
             log.debug("The source is closed when the thread reading it is done.")
+
+
+class _Whole:
+    """What a ``_Feed`` tells, of a single message: nothing is known of how much of it left."""
+
+    begun = ended = True
+
+
+_WHOLE = _Whole()
 
 
 def _unknown_outcome(error: SpeechSenseError) -> UnknownUploadOutcomeError:

@@ -18,7 +18,12 @@ from airflow_provider_speechsense.api.retry import CallKind
 from airflow_provider_speechsense.api.settings import ClientSettings
 from airflow_provider_speechsense.api.sources import AudioSource, Recording, as_source, size_of
 from airflow_provider_speechsense.api.transport import Channels, check_endpoint
-from airflow_provider_speechsense.exceptions import NotFoundError, SpeechSenseError
+from airflow_provider_speechsense.exceptions import (
+    ConfigurationError,
+    NotFoundError,
+    ServiceUnavailableError,
+    SpeechSenseError,
+)
 
 __all__ = ["ClientSettings", "SpeechSenseClient"]
 
@@ -31,6 +36,8 @@ _CLOUD_OPERATIONS = "operation.api.cloud.yandex.net:443"
 _SLOWEST_UPLOAD = 65_536
 
 #: By what a talk is, the method that edits its metadata.
+#: How soon a pause notices that the client was closed, in seconds.
+_NAP = 0.25
 _EDITED_BY = {"audio": "TalkService/Upload", "chat": "TalkService/UploadText"}
 
 Audio = AudioSource | bytes | str | os.PathLike[str]
@@ -45,10 +52,10 @@ class SpeechSenseClient:
     Every method raises a ``SpeechSenseError`` that says what to do, and makes each attempt with a deadline.
     Arguments named like a scope id override the settings' default.
 
-    :param sleep: pauses between attempts, for tests
+    :param sleep: pauses between attempts, for tests; by default a pause ends when the client is closed
     """
 
-    def __init__(self, settings: ClientSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: ClientSettings, *, sleep: Callable[[float], None] | None = None) -> None:
         self._settings = settings
         self._endpoint = check_endpoint(settings.endpoint)
         self._search_endpoint = check_endpoint(settings.search_endpoint or self._endpoint, "search_endpoint")
@@ -58,7 +65,8 @@ class SpeechSenseClient:
         # The documents disagree on which of the two answers.
         self._operation_endpoints = [check_endpoint(operations, "operation_endpoint"), self._endpoint]
         self._channels = Channels(settings.tls, has_secret=settings.credentials.has_secret())
-        self._caller = Caller(self._channels, settings.credentials, settings.retry, sleep)
+        self._closed = False
+        self._caller = Caller(self._channels, settings.credentials, settings.retry, sleep or self._pause)
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +75,8 @@ class SpeechSenseClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; calls under way end as cancelled."""
+        """Close the connections; calls under way end as cancelled, and a pause before the next ends too."""
+        self._closed = True
         self._channels.close()
 
     # --- going up
@@ -180,8 +189,15 @@ class SpeechSenseClient:
 
         :param kind: ``audio`` or ``chat``, whichever the talk is
         """
-        method = _EDITED_BY[kind]
-        (talk_id,) = search.check_talk_ids(talk_id)
+        method = _EDITED_BY.get(kind)
+        if method is None:
+            raise ConfigurationError(f"kind is {kind!r}.", hint=f"give one of {', '.join(_EDITED_BY)}.")
+        talk_id, *others = search.check_talk_ids(talk_id)
+        if others:
+            raise ConfigurationError(
+                f"talk_id names {len(others) + 1} talks.",
+                hint="edit one talk at a time, by dynamic task mapping.",
+            )
         checked = self._metadata(metadata, connection_id, users, kind, strict)
         request = protos.METHODS[method].request(talk_id=talk_id, metadata=uploads.talk_metadata(checked))
         return str(self._unary(method, request, self._endpoint).talk_id)
@@ -253,6 +269,14 @@ class SpeechSenseClient:
         return self._operation("OperationService/Cancel", operation_id)
 
     # --- inside
+
+    def _pause(self, seconds: float) -> None:
+        # In short naps: close() may come out of a signal's handler, where no lock may be waited for.
+        ends = time.monotonic() + seconds
+        while not self._closed and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, _NAP))
+        if self._closed:
+            raise ServiceUnavailableError("The client was closed while it waited to try again.")
 
     def _unary(self, name: str, request: Any, endpoint: str) -> Any:
         return self._caller.unary(name, request, endpoint=endpoint, timeout=self._settings.rpc_timeout)
@@ -337,8 +361,9 @@ class SpeechSenseClient:
         return fetch
 
     def _operation(self, method: str, operation_id: str) -> Operation:
-        if not operation_id:
-            search.raise_faults(["operation_id is empty: give what upload_badge returned."], "Operation")
+        if not isinstance(operation_id, str) or not operation_id.strip():
+            fault = f"operation_id is {operation_id!r}: give the id of what upload_badge returned."
+            search.raise_faults([fault], "Operation")
         request = protos.METHODS[method].request(operation_id=operation_id)
         errors: list[SpeechSenseError] = []
         for endpoint in dict.fromkeys(self._operation_endpoints):

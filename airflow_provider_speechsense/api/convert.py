@@ -171,7 +171,10 @@ def _fill_timestamp(target: Any, value: Any, path: str, faults: list[str]) -> No
     elif moment.tzinfo is None:
         faults.append(f"{path} is {value}, which names no time zone: add Z for UTC, or the offset.")
     else:
-        target.FromDatetime(moment)
+        try:
+            target.FromDatetime(moment)
+        except (OverflowError, ValueError):
+            faults.append(f"{path} is {value}, which is not between the years 1 and 9999 in UTC.")
 
 
 def _scalar(field: Any, value: Any, path: str, faults: list[str]) -> Any:

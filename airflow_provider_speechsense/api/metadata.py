@@ -79,7 +79,7 @@ def check_metadata(
     """
     faults: list[str] = []
     warnings: list[str] = []
-    if not connection_id:
+    if not connection_id or not _is_utf8(str(connection_id)):
         faults.append(
             "no connection_id: give it to the operator, or as the default of the Airflow connection; "
             "the SpeechSense console shows it on the connection's page."
@@ -133,6 +133,10 @@ def parse_time(text: str) -> datetime:
 
 def format_time(moment: datetime) -> str:
     """Render a datetime as the service documents it: ``Z`` for UTC, else the offset."""
+    offset = moment.utcoffset()
+    if offset and offset.total_seconds() % 60:
+        # A local mean time of long ago; the documented form has no seconds there.
+        moment = moment.astimezone(UTC)
     text = moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
     return text.replace("+00:00", "Z")
 
@@ -248,7 +252,7 @@ def _render_users(users: object, faults: list[str]) -> tuple[Mapping[str, Any], 
 
 def _render_user(index: int, user: object, faults: list[str]) -> Mapping[str, Any]:
     where = f"users[{index}]: "
-    if not isinstance(user, Mapping) or not user.get("id"):
+    if not isinstance(user, Mapping) or not user.get("id") or not _is_utf8(str(user["id"])):
         faults.append(f"{where}not a mapping with an id.")
         return {}
     if unknown := set(user) - {"id", "role", "fields"}:
@@ -306,7 +310,11 @@ def _chat_time(value: Any, where: str, faults: list[str]) -> datetime | None:
             f"{where}timestamp {value.isoformat()} names no time zone: add Z for UTC, or the offset."
         )
         return None
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        faults.append(f"{where}timestamp {value.isoformat()} is not between the years 1 and 9999 in UTC.")
+        return None
 
 
 def _is_utf8(text: str) -> bool:

@@ -26,8 +26,12 @@ from airflow_provider_speechsense.exceptions import (
 
 log = logging.getLogger(__name__)
 
-#: With pauses that double up to a minute this rides out an outage of about four minutes.
+#: So many failed polls in a row end a wait ...
 MAX_FAILURES_IN_A_ROW = 10
+#: ... unless the outage is shorter than this, in seconds: a sensor may poke every second.
+MIN_OUTAGE_SECONDS = 240.0
+#: In seconds; more looks than this would only spend the quota.
+SHORTEST_INTERVAL = 1.0
 #: Longest pause after a failed poll, in seconds, unless the poll interval is longer.
 MAX_FAILURE_PAUSE = 60.0
 #: How long an id may be unknown after the wait began. A fresh talk is not visible at once; how soon
@@ -112,9 +116,10 @@ class _Poller(ABC):
     """What waiting for talks and for an operation share: the deadline and passing errors."""
 
     def __init__(self, poll_interval: float, end_time: float) -> None:
-        self._poll_interval = poll_interval
+        self._poll_interval = max(poll_interval, SHORTEST_INTERVAL)
         self._end_time = end_time
         self._failures = 0
+        self._failing_since = 0.0
 
     def on_error(self, error: SpeechSenseError, now: float) -> Outcome:
         """Take note of a failed poll: passing errors are ridden out, up to a number in a row.
@@ -122,8 +127,11 @@ class _Poller(ABC):
         A spent quota always passes, only not soon.
         """
         self._failures += 1
+        if self._failures == 1:
+            self._failing_since = now
+        long = now - self._failing_since >= MIN_OUTAGE_SECONDS and self._failures >= MAX_FAILURES_IN_A_ROW
         spent = isinstance(error, QuotaExceededError)
-        if not error.retryable or (self._failures >= MAX_FAILURES_IN_A_ROW and not spent):
+        if not error.retryable or (long and not spent):
             return GaveUp(error)
         pause = max(self._poll_interval, min(2.0 ** min(self._failures - 1, 10), MAX_FAILURE_PAUSE))
         return self._wait(now, f"poll {self._failures} in a row failed: {error}", pause)

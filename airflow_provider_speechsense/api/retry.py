@@ -28,6 +28,7 @@ class Failure:
     :param code: gRPC status name
     :param details: the status text
     :param reached_service: whether request bytes may have been accepted before it failed
+    :param unfinished: whether it was a stream of which the end was not sent: it cannot have become a talk
     :param hopeless: whether it cannot go otherwise next time, such as a certificate that is not trusted
     :param retry_after: seconds that the service asked to wait, where it said
     """
@@ -35,6 +36,7 @@ class Failure:
     code: str
     details: str = ""
     reached_service: bool = True
+    unfinished: bool = False
     hopeless: bool = False
     retry_after: float | None = None
 
@@ -148,7 +150,7 @@ def decide(
     if failure.code == "UNAUTHENTICATED":
         return GiveUp() if credentials_renewed else Wait(0.0, renew_credentials=True)
     if kind is CallKind.FIRST_UPLOAD and failure.reached_service:
-        return GiveUp(outcome_unknown=failure.code not in _REFUSALS)
+        return GiveUp(outcome_unknown=failure.code not in _REFUSALS and not failure.unfinished)
     if failure.hopeless or failure.code not in _PASSING or attempt >= policy.attempts:
         return GiveUp()
     backoff = min(policy.max_backoff, policy.first_backoff * 2 ** (attempt - 1))

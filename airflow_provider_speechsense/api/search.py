@@ -186,7 +186,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _listed(given: Any, where: str, faults: list[str]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import BinaryIO, Protocol, Self
 
 from airflow_provider_speechsense.api.audio import HEAD_BYTES, TAIL_BYTES, AudioFacts, AudioFormat, inspect
 from airflow_provider_speechsense.exceptions import SourceReadError, SpeechSenseError
+
+log = logging.getLogger(__name__)
 
 
 class AudioSource(Protocol):
@@ -140,6 +143,8 @@ class Recording:
         except BaseException:
             self.close()
             raise
+        for warning in self.facts.warnings:
+            log.warning("%s: %s", self.name, warning)
 
     def __enter__(self) -> Self:
         return self

@@ -114,10 +114,11 @@ class CallFacts:
     timeout: float
 
 
-def failure_of(error: grpc.RpcError, *, anything_sent: bool = True) -> Failure:
+def failure_of(error: grpc.RpcError, *, anything_sent: bool = True, unfinished: bool = False) -> Failure:
     """Return the facts of a failed attempt that decide what to do next.
 
     :param anything_sent: False if it is known that none of the request left
+    :param unfinished: True if it is known that the end of the request did not leave
     """
     details = error.details() or ""
     connected = not details.lower().startswith(_NOT_CONNECTED)
@@ -126,6 +127,7 @@ def failure_of(error: grpc.RpcError, *, anything_sent: bool = True) -> Failure:
         code=error.code().name,
         details=details,
         reached_service=anything_sent and connected,
+        unfinished=unfinished,
         hopeless=not connected and _fault(details) is not None,
         retry_after=retry_info.retry_delay.ToTimedelta().total_seconds() if retry_info else None,
     )

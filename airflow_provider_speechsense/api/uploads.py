@@ -85,15 +85,16 @@ def text_request(checked: TalkMetadata, messages: Iterable[Mapping[str, Any]]) -
     return request
 
 
-def check_chunk_size(chunk_size: int) -> None:
-    """Check that a chunk fits into a message.
+def check_chunk_size(chunk_size: object) -> int:
+    """Return ``chunk_size`` if a chunk of so many bytes fits into a message.
 
     :raises ConfigurationError: it does not
     """
-    if not 0 < chunk_size <= MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
-        raise ConfigurationError(
-            f"chunk_size is {chunk_size}.", hint="give a number of bytes from 1 to just under 128 MiB."
-        )
+    if isinstance(chunk_size, int) and 0 < chunk_size <= MAX_MESSAGE_BYTES - _ENVELOPE_BYTES:
+        return chunk_size
+    raise ConfigurationError(
+        f"chunk_size is {chunk_size!r}.", hint="give a number of bytes from 1 to just under 128 MiB."
+    )
 
 
 def check_badge_format(recording: Recording) -> None:

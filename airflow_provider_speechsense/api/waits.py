@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from airflow_provider_speechsense import exceptions
 from airflow_provider_speechsense.api.models import Operation, TalkStatus
 from airflow_provider_speechsense.api.polling import (
     VISIBILITY_GRACE_SECONDS,
@@ -34,6 +35,9 @@ from airflow_provider_speechsense.exceptions import (
 
 #: How many failed talks to ask for their error texts: each comes with its whole transcription.
 _EXPLAINED = 20
+
+#: What an event carries of the error that ended a wait, beside its class and message.
+_FACTS = ("method", "endpoint", "code", "request_id", "server_request_id", "hint", "retryable")
 
 Event = dict[str, Any]
 
@@ -163,9 +167,11 @@ class BadgeWait(Wait):
 
 def error_event(error: BaseException) -> Event:
     """Return the event that says that the wait itself broke."""
-    # If it is none of this package's, nobody can say that a retry is of no use.
-    retryable = error.retryable if isinstance(error, SpeechSenseError) else True
-    return {"status": "error", "message": f"{type(error).__name__}: {error}", "retryable": retryable}
+    if not isinstance(error, SpeechSenseError):
+        # None of this package's, so nobody can say that a retry is of no use.
+        return {"status": "error", "message": f"{type(error).__name__}: {error}", "retryable": True}
+    facts = {name: getattr(error, name) for name in _FACTS}
+    return {"status": "error", "error": type(error).__name__, "message": error.message, **facts}
 
 
 def conclude(event: Any) -> Event:
@@ -177,21 +183,34 @@ def conclude(event: Any) -> Event:
     :raises SpeechSenseError: the wait broke, or the event is not one of ours
     """
     match event:
-        case {"status": "success", "talk_ids": [*_]}:
+        case {"status": "success", "talk_ids": [*talk_ids]} if all(isinstance(i, str) for i in talk_ids):
             return dict(event)
-        case {"status": "failed", "message": message, "reasons": {}}:
+        case {"status": "failed", "message": str(message), "reasons": {}}:
             raise TalkFailedError(message, reasons=event["reasons"])
-        case {"status": "operation_failed", "message": message, "operation_id": operation_id}:
+        case {"status": "operation_failed", "message": str(message), "operation_id": operation_id}:
             raise OperationFailedError(message, operation_id=operation_id, code=event.get("code"))
-        case {"status": "timeout", "message": message}:
+        case {"status": "timeout", "message": str(message)}:
             raise DeadlineExceededError(message, hint=event.get("hint"))
-        case {"status": "error", "message": message}:
-            retryable = event.get("retryable", True)
-            raise SpeechSenseError(f"The wait ended without an answer: {message}", retryable=retryable)
+        case {"status": "error", "message": str(message)}:
+            raise _error_of(event, message)
     raise SpeechSenseError(
         f"The trigger sent {event!r}, which this release does not understand.",
         hint="run one release of this provider on workers and triggerers, then clear the task.",
     )
+
+
+def _error_of(event: Mapping[str, Any], message: str) -> SpeechSenseError:
+    """Return the error that ended a wait, of its own class where this release has that."""
+    facts = {name: event.get(name) for name in _FACTS}
+    facts["retryable"] = event.get("retryable", True)
+    kind = getattr(exceptions, str(event.get("error")), SpeechSenseError)
+    if not (isinstance(kind, type) and issubclass(kind, SpeechSenseError)):
+        kind = SpeechSenseError
+    try:
+        return kind(message, **facts)
+    except TypeError:
+        # A class that is made from more than a message.
+        return SpeechSenseError(message, **facts)
 
 
 def _event(outcome: Outcome, explained: Mapping[str, str] | None = None) -> Pending | Event:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SCOPE = ("organization_id", "space_id", "project_id", "connection_id")
 #: Where the service's gRPC is served: the cloud, and SpeechSense Hybrid.
 _CLOUD_PORT, _HYBRID_PORT = 443, 9000
+#: Seconds that a look may take, at most: one that hangs keeps a thread from others.
+_POLL_TIMEOUT = 20.0
 #: Seconds that a connection test may take: a person is waiting.
 _TEST_TIMEOUT = 10.0
 
@@ -78,15 +80,22 @@ class SpeechSenseHook(BaseHook):
             retry=retry or RetryPolicy(),
         )
 
+    def get_polling_settings(self, timeout: float = _POLL_TIMEOUT) -> ClientSettings:
+        """Return the settings for looks that are made again and again: one attempt each, and a short one.
+
+        :param timeout: seconds for a call, at most
+        """
+        from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
+
+        settings = self.get_settings(retry=ONE_ATTEMPT)
+        return replace(settings, rpc_timeout=min(settings.rpc_timeout, timeout))
+
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection with one small search, which no quota is known to count."""
         try:
             from airflow_provider_speechsense.api.client import SpeechSenseClient
-            from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
 
-            settings = self.get_settings(retry=ONE_ATTEMPT)
-            settings = replace(settings, rpc_timeout=min(settings.rpc_timeout, _TEST_TIMEOUT))
-            with SpeechSenseClient(settings) as client:
+            with SpeechSenseClient(self.get_polling_settings(_TEST_TIMEOUT)) as client:
                 count = client.count()
         except SpeechSenseError as error:
             if error.code in ("INVALID_ARGUMENT", "NOT_FOUND"):
@@ -188,8 +197,11 @@ class _Fields:
 def _endpoint(host: str | None, port: int | None) -> str:
     from airflow_provider_speechsense.api.transport import DEFAULT_ENDPOINT
 
-    host = (host or "").strip() or DEFAULT_ENDPOINT.rpartition(":")[0]
-    if ":" in host and not host.startswith("["):
+    host = (host or "").strip().removesuffix("/") or DEFAULT_ENDPOINT.rpartition(":")[0]
+    if host.count(":") > 1 and "/" not in host and not host.startswith("["):
+        # IPv6, which loses its brackets in a connection's URI.
+        host = f"[{host}]"
+    if not host.startswith("[") and ("/" in host or ":" in host):
         # host:port in the host field, or a URL, which is refused with a hint.
         return host
     cloud = host.endswith((".yandexcloud.net", ".yandex.net"))

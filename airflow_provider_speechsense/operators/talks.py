@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_speechsense.boundary import id_list, plain_json
+from airflow_provider_speechsense.boundary import id_list, plain_json, rendered
 from airflow_provider_speechsense.exceptions import ConfigurationError
 from airflow_provider_speechsense.operators._base import SpeechSenseOperator
 from airflow_provider_speechsense.storage import write_json
@@ -43,10 +43,8 @@ class _ReadOperator(SpeechSenseOperator):
 
     def _scope(self) -> dict[str, Any]:
         return {
-            "organization_id": self.organization_id,
-            "space_id": self.space_id,
-            "project_id": self.project_id,
-            "connection_id": self.connection_id,
+            name: rendered(getattr(self, name))
+            for name in ("organization_id", "space_id", "project_id", "connection_id")
         }
 
 
@@ -97,10 +95,10 @@ class SpeechSenseSearchOperator(_ReadOperator):
         with self._connected() as client:
             found = list(
                 client.search(
-                    filters=self.filters,
-                    query=self.query,
-                    sort=self.sort,
-                    limit=_limit(self.limit),
+                    filters=rendered(self.filters),
+                    query=rendered(self.query),
+                    sort=_listed(rendered(self.sort)),
+                    limit=_limit(rendered(self.limit)),
                     **self._scope(),
                 )
             )
@@ -156,21 +154,26 @@ class SpeechSenseGetOperator(_ReadOperator):
                 )
             talks = map(
                 plain_json,
-                client.get(id_list(self.talk_ids), results_mask=self.results_mask, **self._scope()),
+                client.get(id_list(self.talk_ids), results_mask=rendered(self.results_mask), **self._scope()),
             )
-            if self.output_uri:
-                count = write_json(self.output_uri, talks)
-                self.log.info("Wrote %d talks to %s.", count, self.output_uri)
-                return {"output_uri": self.output_uri, "output_format": self.output_format, "talks": count}
+            if output_uri := rendered(self.output_uri):
+                count = write_json(output_uri, talks)
+                self.log.info("Wrote %d talks to %s.", count, output_uri)
+                return {"output_uri": str(output_uri), "output_format": self.output_format, "talks": count}
             found = list(talks)
         if len(found) > _MANY_FOR_XCOM:
             self.log.warning("%d talks go into XCom; give output_uri to write them to a file.", len(found))
         return found
 
 
+def _listed(sort: Any) -> Any:
+    """Return ``sort`` as a list; one name may come alone."""
+    return [sort] if isinstance(sort, str) else sort
+
+
 def _limit(given: int | str | None) -> int | None:
     """Return ``limit`` as a number; a template makes text of it."""
-    if given is None or given == "":
+    if given is None:
         return None
     try:
         limit = int(given)

@@ -15,8 +15,10 @@ from airflow_provider_speechsense.boundary import (
     backstop,
     check_trigger,
     end_time,
+    rendered,
+    seconds,
 )
-from airflow_provider_speechsense.exceptions import ConfigurationError
+from airflow_provider_speechsense.exceptions import ConfigurationError, SpeechSenseError
 from airflow_provider_speechsense.hooks.speechsense import SpeechSenseHook
 from airflow_provider_speechsense.operators._base import SpeechSenseOperator
 from airflow_provider_speechsense.storage import json_or_location, source
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_speechsense.api.client import SpeechSenseClient
+    from airflow_provider_speechsense.api.sources import AudioSource
 
 #: Bytes in one message of a stream, as in api.uploads, which brings protobuf and so is not imported here.
 DEFAULT_CHUNK_SIZE = 1_048_576
+
+#: How soon a pause notices that the task was told to stop, in seconds.
+_NAP_SECONDS = 1.0
 
 _sleep = time.sleep
 
@@ -69,10 +75,11 @@ class _UploadOperator(SpeechSenseOperator):
     def _about_metadata(self) -> dict[str, Any]:
         """Return the client's arguments about metadata, which all of its uploads take."""
         return {
-            "metadata": json_or_location(self.metadata),
-            "connection_id": self.connection_id,
-            "users": self.users or (),
+            "metadata": json_or_location(rendered(self.metadata)),
+            "connection_id": rendered(self.connection_id),
+            "users": rendered(self.users),
             "strict": self.strict_metadata,
+            "timeout": seconds("upload_timeout", self.upload_timeout) if self.upload_timeout else None,
         }
 
 
@@ -93,19 +100,22 @@ class _TalkOperator(_UploadOperator):
     def execute(self, context: Context) -> str:
         """Upload, or edit, and return the talk's id."""
         with self._connected() as client:
-            return self._edit(client, self.talk_id) if self.talk_id else self._upload(client)
+            talk_id = rendered(self.talk_id)
+            return self._edit(client, talk_id) if talk_id else self._upload(client)
 
     @abstractmethod
     def _upload(self, client: SpeechSenseClient) -> str:
         """Upload with ``client`` and return the talk's id."""
 
     def _edit(self, client: SpeechSenseClient, talk_id: str) -> str:
-        if getattr(self, self._content):
+        if rendered(getattr(self, self._content)):
             raise ConfigurationError(
                 f"{self._content} and talk_id are both given, but the content of a talk cannot be replaced.",
                 hint=f"give talk_id alone to replace metadata, or {self._content} alone to upload.",
             )
-        edited = client.edit_metadata(talk_id, kind=self._kind, **self._about_metadata())
+        about = self._about_metadata()
+        del about["timeout"]
+        edited = client.edit_metadata(talk_id, kind=self._kind, **about)
         self.log.info("Replaced the metadata of talk %s.", edited)
         return edited
 
@@ -159,8 +169,7 @@ class SpeechSenseUploadOperator(_TalkOperator):
     def _about_recording(self) -> dict[str, Any]:
         return {
             "audio": _recording(self.audio),
-            "audio_format": self.audio_format,
-            "timeout": self.upload_timeout,
+            "audio_format": rendered(self.audio_format),
             **self._about_metadata(),
         }
 
@@ -216,8 +225,8 @@ class SpeechSenseTextOperator(_TalkOperator):
         self.messages = messages
 
     def _upload(self, client: SpeechSenseClient) -> str:
-        messages = json_or_location(self.messages or [])
-        talk_id = client.upload_text(messages, timeout=self.upload_timeout, **self._about_metadata())
+        messages = json_or_location(rendered(self.messages) or [])
+        talk_id = client.upload_text(messages, **self._about_metadata())
         self.log.info("Uploaded a chat of %d messages as talk %s.", len(messages), talk_id)
         return talk_id
 
@@ -278,12 +287,13 @@ class SpeechSenseBadgeOperator(_UploadOperator):
     def execute(self, context: Context) -> str | dict[str, Any]:
         """Upload, and wait if wanted."""
         with self._connected() as client:
+            # All that could go wrong with the wait is found before the upload, which a retry would repeat.
+            ends = end_time(context, seconds("wait_timeout", self.wait_timeout), self.execution_timeout)
             if self.wait_for_completion:
-                check_trigger(self._trigger("", 0.0))
+                check_trigger(self._trigger("", ends))
             operation = client.upload_badge(
                 _recording(self.audio),
-                audio_format=self.audio_format,
-                timeout=self.upload_timeout,
+                audio_format=rendered(self.audio_format),
                 chunk_size=self.chunk_size,
                 progress=ProgressLog(self.log.info),
                 **self._about_metadata(),
@@ -295,7 +305,7 @@ class SpeechSenseBadgeOperator(_UploadOperator):
             operation.id,
             operation.metadata.get("badge_id", "not named"),
         )
-        return self._wait(context, operation.id) if self.wait_for_completion else operation.id
+        return self._wait(context, operation.id, ends) if self.wait_for_completion else operation.id
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Return the talks that the trigger reports, or raise what it says went wrong."""
@@ -306,35 +316,47 @@ class SpeechSenseBadgeOperator(_UploadOperator):
             made = conclude(event)
         return {name: made.get(name) for name in ("operation_id", "badge_id", "talk_ids")}
 
-    def _wait(self, context: Context, operation_id: str) -> dict[str, Any]:
+    def _wait(self, context: Context, operation_id: str, ends: float) -> dict[str, Any]:
+        from airflow_provider_speechsense.api.client import SpeechSenseClient
         from airflow_provider_speechsense.api.polling import Pending
-        from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
 
-        ends = end_time(context, self.wait_timeout, self.execution_timeout)
-        trigger = self._trigger(operation_id, ends)
-        wait = trigger.wait()
-        with (
-            airflow_errors(may_retry=False),
-            SpeechSenseHook(self.speechsense_conn_id).get_conn(retry=ONE_ATTEMPT) as client,
-        ):
-            while isinstance(found := wait.look(client, time.time()), Pending):
-                if self.deferrable:
-                    self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(ends))
-                self.log.info("%s; looking again in %.0f s.", found.summary, found.seconds)
-                _sleep(found.seconds)
+        # A retry would upload the recording a second time, so whatever ends this ends the task.
+        with airflow_errors(may_retry=False):
+            trigger = self._trigger(operation_id, ends)
+            wait = trigger.wait()
+            settings = SpeechSenseHook(self.speechsense_conn_id).get_polling_settings()
+            with SpeechSenseClient(settings) as client:
+                self._client = client
+                while isinstance(found := wait.look(client, time.time()), Pending):
+                    if self.deferrable:
+                        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(ends))
+                    self.log.info("%s; looking again in %.0f s.", found.summary, found.seconds)
+                    self._pause(found.seconds, operation_id)
         return self.execute_complete(context, found)
+
+    def _pause(self, length: float, operation_id: str) -> None:
+        """Sleep, in naps: Airflow 3 stops a task by ``on_kill`` alone, and this one is to notice."""
+        while length > 0 and self._client is not None:
+            _sleep(min(length, _NAP_SECONDS))
+            length -= _NAP_SECONDS
+        if self._client is None:
+            raise SpeechSenseError(
+                f"The task was told to stop; operation {operation_id} goes on.",
+                hint="wait for it with SpeechSenseBadgeSensor.",
+            )
 
     def _trigger(self, operation_id: str, ends: float) -> SpeechSenseBadgeTrigger:
         return SpeechSenseBadgeTrigger(
             operation_id=operation_id,
             wait_for_talks=False,
             speechsense_conn_id=self.speechsense_conn_id,
-            poll_interval=self.poll_interval,
+            poll_interval=seconds("poll_interval", self.poll_interval),
             end_time=ends,
         )
 
 
-def _recording(audio: str | None) -> Any:
-    if not audio:
+def _recording(audio: Any) -> AudioSource:
+    audio = rendered(audio)
+    if audio is None:
         raise ConfigurationError("audio is empty.", hint="give the path or URI of the recording.")
     return source(audio)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,16 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_speechsense.boundary import airflow_errors, backstop, check_trigger, end_time, id_list
-from airflow_provider_speechsense.exceptions import ConfigurationError, DeadlineExceededError
+from airflow_provider_speechsense.boundary import (
+    airflow_errors,
+    backstop,
+    check_trigger,
+    end_time,
+    id_list,
+    rendered,
+    seconds,
+)
+from airflow_provider_speechsense.exceptions import ConfigurationError, DeadlineExceededError, TalkFailedError
 from airflow_provider_speechsense.hooks.speechsense import SpeechSenseHook
 from airflow_provider_speechsense.triggers.speechsense import SpeechSenseBadgeTrigger, SpeechSenseTalkTrigger
 
@@ -86,8 +94,14 @@ class _WaitSensor(BaseSensorOperator):
             try:
                 talk_ids: list[str] = conclude(event)["talk_ids"]
             except DeadlineExceededError as error:
+                if event["status"] != "timeout":
+                    raise
                 # Airflow's own, which is not retried.
                 raise AirflowSensorTimeout(str(error)) from error
+            except TalkFailedError:
+                # One that failed need not hold up the others.
+                context["ti"].xcom_push(key="ready_talk_ids", value=event["talk_ids"])
+                raise
         return talk_ids
 
     @contextmanager
@@ -113,10 +127,11 @@ class _WaitSensor(BaseSensorOperator):
         return trigger, trigger.wait()
 
     def _look(self, wait: Wait) -> Event | None:
+        from airflow_provider_speechsense.api.client import SpeechSenseClient
         from airflow_provider_speechsense.api.polling import Pending
-        from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
 
-        with SpeechSenseHook(self.speechsense_conn_id).get_conn(retry=ONE_ATTEMPT) as client:
+        settings = SpeechSenseHook(self.speechsense_conn_id).get_polling_settings()
+        with SpeechSenseClient(settings) as client:
             found = wait.look(client, time.time())
         if isinstance(found, Pending):
             self.log.info("%s.", found.summary)
@@ -135,9 +150,10 @@ class _WaitSensor(BaseSensorOperator):
         """Return what both triggers take, as JSON."""
         from airflow_provider_speechsense.api.polling import parse_algorithms
 
-        ids = {name: getattr(self, name) for name in ("organization_id", "space_id", "project_id")}
+        names = ("organization_id", "space_id", "project_id")
+        ids = {name: rendered(getattr(self, name)) for name in names}
         return {
-            "wait_for": sorted(parse_algorithms(self.wait_for)),
+            "wait_for": sorted(parse_algorithms(rendered(self.wait_for))),
             "scope": {name: value for name, value in ids.items() if value},
             "speechsense_conn_id": self.speechsense_conn_id,
             "poll_interval": self.poke_interval,
@@ -187,7 +203,7 @@ class SpeechSenseTalkSensor(_WaitSensor):
 
         return SpeechSenseTalkTrigger(
             talk_ids=check_talk_ids(id_list(self.talk_ids)),
-            visible_by=began + self.visibility_timeout,
+            visible_by=began + seconds("visibility_timeout", self.visibility_timeout),
             end_time=ends,
             **self._shared(),
         )
@@ -222,12 +238,16 @@ class SpeechSenseBadgeSensor(_WaitSensor):
         self.wait_for_talks = wait_for_talks
 
     def _trigger(self, ends: float, began: float) -> SpeechSenseBadgeTrigger:
-        if not isinstance(self.operation_id, str) or not self.operation_id.strip():
+        operation_id = rendered(self.operation_id)
+        if isinstance(operation_id, Mapping):
+            # What the operator returns when it waits.
+            operation_id = operation_id.get("operation_id")
+        if not isinstance(operation_id, str):
             raise ConfigurationError(
                 f"operation_id is {self.operation_id!r}.", hint="give what SpeechSenseBadgeOperator returned."
             )
         return SpeechSenseBadgeTrigger(
-            operation_id=self.operation_id,
+            operation_id=operation_id,
             wait_for_talks=self.wait_for_talks,
             end_time=ends,
             **self._shared(),

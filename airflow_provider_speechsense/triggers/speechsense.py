@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Looks under way at once in one triggerer. The default executor belongs to all triggers: filling it would
 #: starve the others.
-_THREADS = 8
+_THREADS = 32
 #: Shortest sleep before a look, in seconds: an event that comes at once may overtake its own task in the
 #: scheduler, which then fails it.
 _SHORTEST_SLEEP = 1.0
@@ -88,10 +88,9 @@ class _WaitTrigger(BaseTrigger):
             return error_event(error)
 
     def _settings(self) -> ClientSettings:
-        from airflow_provider_speechsense.api.retry import ONE_ATTEMPT
         from airflow_provider_speechsense.hooks.speechsense import SpeechSenseHook
 
-        return SpeechSenseHook(self.speechsense_conn_id).get_settings(retry=ONE_ATTEMPT)
+        return SpeechSenseHook(self.speechsense_conn_id).get_polling_settings()
 
     async def _watch(self, settings: ClientSettings) -> Event:
         from airflow_provider_speechsense.api.client import SpeechSenseClient
@@ -112,7 +111,12 @@ class _WaitTrigger(BaseTrigger):
 async def _look(wait: Wait, client: SpeechSenseClient) -> Pending | Event:
     # In a copy of this context, by which Airflow tells whose log a line belongs to.
     run = contextvars.copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(_pool(), run, wait.look, client, time.time())
+
+    def look() -> Pending | Event:
+        # Here, because a look may have waited for a thread.
+        return wait.look(client, time.time())
+
+    return await asyncio.get_running_loop().run_in_executor(_pool(), run, look)
 
 
 class SpeechSenseTalkTrigger(_WaitTrigger):

@@ -179,7 +179,7 @@ BAD_REQUESTS: dict[str, tuple[Callable[[SpeechSenseClient], Any], str]] = {
     "no ids to get": (lambda c: c.get([]), "talk_ids is empty"),
     "no ids to wait for": (lambda c: c.statuses([]), "talk_ids is empty"),
     "no id to edit": (lambda c: c.edit_metadata("", METADATA), "talk_ids[0] is ''"),
-    "no operation": (lambda c: c.get_operation(""), "operation_id is empty"),
+    "no operation": (lambda c: c.get_operation(""), "operation_id is ''"),
     "a limit of none": (lambda c: c.search(limit=0), "limit is 0"),
 }
 

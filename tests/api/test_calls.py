@@ -247,9 +247,11 @@ def test_a_stream_whose_connection_breaks_is_not_repeated(emulator: Emulator, co
     relay = emulator.relay()
     relay.cut_after(200_000)
     client = connect(relay.address, credentials=ApiKey(emulator.api_key))
-    with pytest.raises(UnknownUploadOutcomeError):
+    with pytest.raises(ServiceUnavailableError, match="not sent to its end, so there is no talk") as caught:
         client.upload_stream(LONG, METADATA, chunk_size=10_000)
+    assert caught.value.retryable
     assert emulator.talks == []
+    assert len(emulator.calls) <= 1
 
 
 @first_uploads

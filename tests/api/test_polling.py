@@ -160,16 +160,36 @@ def test_the_last_look_is_at_the_deadline_itself() -> None:
 
 
 def errors_in_a_row(waiting: TalkPoller, error: SpeechSenseError, number: int) -> list[Outcome]:
-    return [waiting.on_error(error, START) for _ in range(number)]
+    outcomes: list[Outcome] = []
+    now = START
+    for _ in range(number):
+        outcomes.append(waiting.on_error(error, now))
+        now += outcomes[-1].seconds if isinstance(outcomes[-1], Pending) else 0
+    return outcomes
 
 
-def test_passing_errors_are_ridden_out_with_growing_pauses_up_to_a_number_in_a_row() -> None:
-    waiting = TalkPoller(["t1"], poll_interval=5, end_time=END, visible_by=VISIBLE_BY)
+def ridden_out(waiting: TalkPoller, error: SpeechSenseError) -> tuple[list[float], Outcome]:
+    """Poll in vain until the poller gives up; return the pauses it made, and how it ended."""
+    pauses: list[float] = []
+    while isinstance(outcome := waiting.on_error(error, START + sum(pauses)), Pending):
+        assert f"poll {len(pauses) + 1} in a row failed: down" in outcome.summary
+        pauses.append(outcome.seconds)
+    return pauses, outcome
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        (5, [5, 5, 5, 8, 16, 32, 60, 60, 60]),
+        (60, [60] * 9),
+        # Less than a second would only spend the quota.
+        (0, [1, 2, 4, 8, 16, 32, 60, 60, 60]),
+    ],
+)
+def test_passing_errors_are_ridden_out_with_growing_pauses(interval: float, expected: list[float]) -> None:
+    waiting = TalkPoller(["t1"], poll_interval=interval, end_time=END, visible_by=VISIBLE_BY)
     error = ServiceUnavailableError("down")
-    *first, last = errors_in_a_row(waiting, error, MAX_FAILURES_IN_A_ROW)
-    assert [pending(outcome).seconds for outcome in first] == [5, 5, 5, 8, 16, 32, 60, 60, 60]
-    assert "poll 9 in a row failed: down" in pending(first[-1]).summary
-    assert last == GaveUp(error)
+    assert ridden_out(waiting, error) == (expected, GaveUp(error))
 
 
 def test_a_poll_that_went_well_makes_up_for_those_that_did_not() -> None:
@@ -181,9 +201,9 @@ def test_a_poll_that_went_well_makes_up_for_those_that_did_not() -> None:
 
 
 def test_a_spent_quota_never_ends_a_wait_because_it_passes() -> None:
-    outcomes = errors_in_a_row(poller(), QuotaExceededError("spent"), 2000)
+    outcomes = errors_in_a_row(poller(), QuotaExceededError("spent"), 50)
     assert all(isinstance(outcome, Pending) for outcome in outcomes)
-    assert pending(outcomes[-1]).seconds == 60
+    assert pending(outcomes[20]).seconds == 60
 
 
 def test_an_error_that_does_not_pass_ends_the_wait() -> None:

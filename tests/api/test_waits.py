@@ -326,7 +326,7 @@ def test_a_wait_that_succeeded_gives_its_event() -> None:
             DeadlineExceededError,
             r"late\. What to do: wait again",
         ),
-        ({"status": "error", "message": "gone"}, SpeechSenseError, "ended without an answer: gone"),
+        ({"status": "error", "message": "gone"}, SpeechSenseError, "gone"),
     ],
 )
 def test_a_wait_that_did_not_succeed_is_an_error(event: Event, kind: type, text: str) -> None:
@@ -367,4 +367,17 @@ def test_an_error_goes_through_an_event_with_its_text_and_whether_to_retry(
     with pytest.raises(SpeechSenseError) as caught:
         conclude(json.loads(json.dumps(error_event(error))))
     assert caught.value.retryable is retryable
-    assert f"{type(error).__name__}: {error}" in str(caught.value)
+    if isinstance(error, SpeechSenseError):
+        assert type(caught.value) is type(error)
+        assert str(caught.value) == str(error)
+    else:
+        assert f"{type(error).__name__}: {error}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["TelepathyError", "annotations", "Sequence", "InvalidMetadataError", None])
+def test_an_error_of_a_class_that_this_release_does_not_make_keeps_its_text(name: str | None) -> None:
+    event = {"status": "error", "error": name, "message": "gone", "code": "UNAVAILABLE", "retryable": False}
+    with pytest.raises(SpeechSenseError, match=r"gone \(UNAVAILABLE\)") as caught:
+        conclude(event)
+    assert type(caught.value) is SpeechSenseError
+    assert not caught.value.retryable

@@ -123,7 +123,9 @@ def test_a_connection_with_nothing_but_a_key_reaches_the_cloud(given: Any) -> No
         ({"host": "sense.corp.example"}, "sense.corp.example:9000"),
         ({"host": "sense.corp.example", "port": 443}, "sense.corp.example:443"),
         ({"host": " sense.corp.example:8443 "}, "sense.corp.example:8443"),
+        ({"host": "sense.corp.example/"}, "sense.corp.example:9000"),
         ({"host": "[fd00::1]", "port": 9001}, "[fd00::1]:9001"),
+        ({"host": "fd00::1", "port": 9001}, "[fd00::1]:9001"),
         ({"port": 8443}, "api.speechsense.yandexcloud.net:8443"),
     ],
 )
@@ -133,7 +135,7 @@ def test_the_port_is_the_clouds_or_hybrids_unless_given(
     assert given(**fields).get_settings().endpoint == endpoint
 
 
-@pytest.mark.parametrize("host", ["https://api.speechsense.yandexcloud.net", "sense/path", "fd00::1"])
+@pytest.mark.parametrize("host", ["https://api.speechsense.yandexcloud.net", "sense/path"])
 def test_a_host_that_is_none_is_refused_with_an_example(host: str, given: Any) -> None:
     with pytest.raises(ConfigurationError, match="without a scheme or path, such as"):
         given(host=host).get_conn()
@@ -198,6 +200,16 @@ def test_a_path_to_a_certificate_that_is_none_is_refused(given: Any, tmp_path: P
     (tmp_path / "ca.pem").write_text("not a certificate")
     with pytest.raises(ConfigurationError, match="ca_cert holds no PEM text"):
         given({"ca_cert": str(tmp_path / "ca.pem")}).get_settings()
+
+
+@pytest.mark.parametrize(("rpc_timeout", "allowed"), [(60, 20), (5, 5)])
+def test_looks_that_are_repeated_are_short_and_made_once(
+    rpc_timeout: float, allowed: float, given: Any
+) -> None:
+    settings = given({"rpc_timeout": rpc_timeout}).get_polling_settings()
+    assert settings.rpc_timeout == allowed
+    assert settings.retry.attempts == 1
+    assert settings.retry.max_quota_wait == 0
 
 
 # --- secrets

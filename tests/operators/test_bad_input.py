@@ -307,7 +307,7 @@ def test_a_chat_without_messages_is_refused(messages: Any, emulator: Emulator, c
             ["3 faults", "talk.statistics.words.count", "date_range", "has no condition"],
         ),
         (SpeechSenseSearchOperator(task_id="search", query={"inverse": True}), ["query has no text"]),
-        (SpeechSenseSearchOperator(task_id="search", sort="userMeta.date"), ["not a list"]),
+        (SpeechSenseSearchOperator(task_id="search", sort={"field": "userMeta.date"}), ["not a list"]),
         (SpeechSenseGetOperator(task_id="get", talk_ids=[]), ["talk_ids is empty: give at least one"]),
     ],
 )

@@ -21,7 +21,6 @@ from airflow_provider_speechsense.exceptions import (
     DeadlineExceededError,
     OperationFailedError,
     ServiceUnavailableError,
-    SpeechSenseError,
     UnknownUploadOutcomeError,
 )
 from airflow_provider_speechsense.operators import upload as module
@@ -234,7 +233,7 @@ def test_a_badge_gives_its_operation(emulator: Emulator, context: Context) -> No
 
 
 @pytest.fixture
-def slept(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def slept(clock: ManualClock, our_time: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Have the operator's pauses pass on the emulator's clock."""
     pauses: list[float] = []
 
@@ -250,7 +249,8 @@ def test_a_badge_is_waited_for_on_the_worker(
     emulator: Emulator, context: Context, slept: list[float]
 ) -> None:
     made = as_xcom(badge(wait_for_completion=True).execute(context))
-    assert slept == [5]
+    assert sum(slept) == 5
+    assert max(slept) <= 1, "so that a task that is told to stop soon does"
     assert set(made) == {"operation_id", "badge_id", "talk_ids"}
     assert made["operation_id"] == context["ti"].pushed["operation_id"]
     assert [talk.id for talk in emulator.talks] == made["talk_ids"]
@@ -280,7 +280,7 @@ def test_passing_errors_are_ridden_out_while_waiting_for_a_badge(
 ) -> None:
     emulator.script(Fault(method="OperationService/Get", code="UNAVAILABLE", count=4))
     assert len(badge(wait_for_completion=True).execute(context)["talk_ids"]) == 3
-    assert len(slept) == 4
+    assert sum(slept) == 5 + 5 + 5 + 8
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_passing_errors_are_ridden_out_while_waiting_for_a_badge(
         (BadgeFault(message="no speech found"), OperationFailedError, "no speech found"),
         (
             Fault(method="OperationService/Get", code="UNAVAILABLE", count=None),
-            SpeechSenseError,
-            "The wait ended without an answer: ServiceUnavailableError",
+            ServiceUnavailableError,
+            "ServiceUnavailableError: SpeechSense is not available",
         ),
     ],
 )
@@ -310,13 +310,57 @@ def test_a_badge_that_is_not_cut_in_time_names_its_operation(context: Context, s
     assert context["ti"].pushed["operation_id"] in str(caught.value)
 
 
-def test_arguments_that_cannot_be_deferred_are_found_before_the_upload(
-    emulator: Emulator, context: Context
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"poll_interval": "soon"}, "poll_interval is 'soon'"),
+        ({"wait_timeout": -1}, "wait_timeout is -1"),
+        ({"upload_timeout": "inf"}, "upload_timeout is 'inf'"),
+    ],
+)
+def test_arguments_that_a_wait_cannot_take_are_found_before_the_upload(
+    arguments: dict[str, Any], text: str, emulator: Emulator, context: Context
 ) -> None:
-    task = badge(wait_for_completion=True, deferrable=True, poll_interval=timedelta(seconds=5))
-    with pytest.raises(AirflowFailException, match="finite numbers of seconds"):
-        task.execute(context)
+    with pytest.raises(AirflowFailException, match=text):
+        badge(wait_for_completion=True, deferrable=True, **arguments).execute(context)
     assert emulator.calls == []
+
+
+def test_durations_are_numbers_text_or_timedeltas(context: Context) -> None:
+    task = badge(
+        wait_for_completion=True,
+        deferrable=True,
+        poll_interval=timedelta(minutes=1),
+        wait_timeout="100",
+        upload_timeout="33.5",
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    arguments = deferred.value.trigger.serialize()[1]
+    assert arguments["poll_interval"] == 60
+    assert arguments["end_time"] == pytest.approx(time.time() + 100, abs=5)
+
+
+def test_a_task_that_is_told_to_stop_while_it_waits_names_what_goes_on(
+    emulator: Emulator, context: Context, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = badge(wait_for_completion=True)
+    monkeypatch.setattr(module, "_sleep", lambda seconds: task.on_kill())
+    with pytest.raises(AirflowFailException, match="wait for it with SpeechSenseBadgeSensor") as caught:
+        task.execute(context)
+    assert f"operation {context['ti'].pushed['operation_id']} goes on" in str(caught.value)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])
+def test_whatever_ends_a_wait_after_the_upload_is_not_retried(
+    stop: type, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        raise stop("out of time")
+
+    monkeypatch.setattr(module, "_sleep", sleep)
+    with pytest.raises(AirflowFailException, match=f"{stop.__name__}: out of time"):
+        badge(wait_for_completion=True).execute(context)
 
 
 @pytest.mark.parametrize("event", [None, {}, "done", {"status": "napping"}, {"status": "success"}])

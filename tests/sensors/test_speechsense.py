@@ -25,7 +25,7 @@ from airflow_provider_speechsense.exceptions import (
     DeadlineExceededError,
     InvalidRequestError,
     OperationFailedError,
-    SpeechSenseError,
+    ServiceUnavailableError,
     TalkFailedError,
 )
 from airflow_provider_speechsense.hooks.speechsense import SpeechSenseHook
@@ -60,7 +60,7 @@ def badge_sensor(operation_id: Any, **arguments: Any) -> SpeechSenseBadgeSensor:
 
 
 @pytest.fixture
-def finish(clock: ManualClock, monkeypatch: pytest.MonkeyPatch, context: Context) -> Any:
+def finish(clock: ManualClock, our_time: None, monkeypatch: pytest.MonkeyPatch, context: Context) -> Any:
     """Run a sensor to its end in its mode, the triggerer's part included, on the emulator's clock."""
 
     async def sleep(seconds: float) -> None:
@@ -143,7 +143,7 @@ def test_the_analysis_of_a_badges_talks_need_not_be_waited_for(
 
 @every_mode
 def test_a_failed_talk_fails_the_task_naming_talk_algorithm_and_text(
-    mode: dict[str, Any], client: SpeechSenseClient, emulator: Emulator, finish: Any
+    mode: dict[str, Any], client: SpeechSenseClient, emulator: Emulator, finish: Any, context: Context
 ) -> None:
     emulator.script(TalkFault(algorithm=Algorithm.SPEECHKIT, message="the recording is silent"))
     failed, good = upload(client), upload(client)
@@ -157,6 +157,8 @@ def test_a_failed_talk_fails_the_task_naming_talk_algorithm_and_text(
     assert "INTERNAL the recording is silent" in text
     assert "1 of 2 talks" in text
     assert "What to do: look at the recordings named" in text
+    # For those who go on with the others.
+    assert context["ti"].pushed == {"ready_talk_ids": [good]}
 
 
 @every_mode
@@ -186,10 +188,10 @@ def test_a_service_that_stays_away_fails_the_task_and_leaves_its_retries(
 ) -> None:
     talk_id = upload(client)
     emulator.script(Fault(method="TalkService/Get", code="UNAVAILABLE", count=None))
-    with pytest.raises(AirflowException, match="ended without an answer: ServiceUnavailableError") as caught:
+    with pytest.raises(AirflowException, match="ServiceUnavailableError: SpeechSense is not") as caught:
         finish(talk_sensor(talk_id, **mode))
     assert type(caught.value) is AirflowException
-    assert isinstance(caught.value.__cause__, SpeechSenseError)
+    assert isinstance(caught.value.__cause__, ServiceUnavailableError)
 
 
 @every_mode
@@ -275,6 +277,17 @@ def test_what_a_mapped_task_returned_can_be_waited_for(
     first, second, third = upload(client), upload(client), upload(client)
     clock.advance(LONG)
     assert finish(talk_sensor([[first], [second, third]])) == [first, second, third]
+
+
+def test_what_a_badge_operator_returned_after_its_wait_can_be_waited_for(
+    client: SpeechSenseClient, emulator: Emulator, finish: Any
+) -> None:
+    operation = client.upload_badge(BADGE, BADGE_METADATA)
+    talk_ids = finish(badge_sensor(operation.id, wait_for_talks=False))
+    made = {"operation_id": operation.id, "badge_id": "b", "talk_ids": talk_ids}
+    assert finish(badge_sensor(made)) == talk_ids
+    assert finish(talk_sensor(made)) == talk_ids
+    assert finish(talk_sensor(json.dumps(made))) == talk_ids
 
 
 def test_a_thousand_talks_are_asked_for_with_ten_calls_a_look(emulator: Emulator, context: Context) -> None:
@@ -384,6 +397,13 @@ def test_an_event_of_another_release_fails_the_task(sensor: Any, event: Any, con
         sensor.execute_complete(context, event)
 
 
+def test_a_look_that_got_no_answer_in_time_is_not_the_end_of_the_sensors_time(context: Context) -> None:
+    event = {"status": "error", "error": "DeadlineExceededError", "message": "No answer", "retryable": True}
+    with pytest.raises(AirflowException, match="DeadlineExceededError: No answer") as caught:
+        talk_sensor("t1").execute_complete(context, event)
+    assert type(caught.value) is AirflowException, "a retry may help, unlike after the sensor's own timeout"
+
+
 # --- bad input
 
 
@@ -396,7 +416,8 @@ def test_an_event_of_another_release_fails_the_task(sensor: Any, event: Any, con
         (talk_sensor("['t1']"), "tojson filter of the template, or an XComArg"),
         (talk_sensor("t1", wait_for=["MAGIC"]), "wait_for names MAGIC.*choose from SPEECHKIT"),
         (badge_sensor(""), "operation_id is ''. What to do: give what SpeechSenseBadgeOperator returned"),
-        (badge_sensor({"operation_id": "o1"}), "give what SpeechSenseBadgeOperator returned"),
+        (badge_sensor(["o1"]), "give what SpeechSenseBadgeOperator returned"),
+        (talk_sensor("t1", visibility_timeout="soon"), "visibility_timeout is 'soon'"),
         (badge_sensor("o1", wait_for=["MAGIC"]), "wait_for names MAGIC"),
     ],
 )
@@ -411,12 +432,14 @@ def test_arguments_that_mean_nothing_are_refused_before_anything_is_asked(
     assert emulator.calls == []
 
 
-def test_looks_of_a_poking_sensor_count_failures_in_a_row(
-    client: SpeechSenseClient, emulator: Emulator, context: Context
+@pytest.mark.usefixtures("our_time")
+def test_an_outage_is_ridden_out_for_minutes_however_often_a_sensor_pokes(
+    client: SpeechSenseClient, emulator: Emulator, clock: ManualClock, context: Context
 ) -> None:
     emulator.script(Fault(method="TalkService/Get", code="UNAVAILABLE", count=None))
     sensor = talk_sensor(upload(client))
-    for _ in range(9):
+    for _ in range(24):
         assert sensor.poke(context) is False
-    with pytest.raises(AirflowException, match="ended without an answer"):
+        clock.advance(10)
+    with pytest.raises(AirflowException, match="SpeechSense is not available"):
         sensor.poke(context)

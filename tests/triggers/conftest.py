@@ -1,3 +1,3 @@
 from __future__ import annotations
 
-from tests.helpers import clock, connect, emulator, instant_retries  # noqa: F401 - fixtures
+from tests.helpers import clock, connect, emulator, instant_retries, our_time  # noqa: F401 - fixtures

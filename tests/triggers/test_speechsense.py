@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("connect")
 
 
 @pytest.fixture
-def slept(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def slept(clock: ManualClock, our_time: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Have the triggers' sleep pass on the emulator's clock."""
     pauses: list[float] = []
 
@@ -225,8 +225,8 @@ def test_a_connection_that_is_missing_is_an_event(slept: list[float]) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"password": ""}, "ConfigurationError: The connection has no API key"),
-        ({"extra": {"tls": "perhaps"}}, "set it to true or false"),
+        ({"password": ""}, "The connection has no API key"),
+        ({"extra": {"tls": "perhaps"}}, "tls in the connection is 'perhaps'"),
         ({"host": "https://127.0.0.1"}, "is not host:port"),
     ],
 )
@@ -237,7 +237,9 @@ def test_a_client_that_cannot_be_built_is_an_event(
     event = run(talk_trigger("t1"))
     assert event["status"] == "error"
     assert event["retryable"] is False
+    assert event["error"] == "ConfigurationError"
     assert text in event["message"]
+    assert event["hint"]
     assert slept == []
 
 
