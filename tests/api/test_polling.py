@@ -201,7 +201,7 @@ def test_a_poll_that_went_well_makes_up_for_those_that_did_not() -> None:
 
 
 def test_a_spent_quota_never_ends_a_wait_because_it_passes() -> None:
-    outcomes = errors_in_a_row(poller(), QuotaExceededError("spent"), 20)
+    outcomes = errors_in_a_row(poller(), QuotaExceededError("spent"), 18)
     assert all(isinstance(outcome, Pending) for outcome in outcomes)
     assert pending(outcomes[-1]).seconds == 60
 
