@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from airflow_provider_speechsense.api.auth import ApiKey, IamToken, NoCredentials
     from airflow_provider_speechsense.api.client import SpeechSenseClient
     from airflow_provider_speechsense.api.settings import ClientSettings
+    from airflow_provider_speechsense.api.tokens import ComputeMetadata, ServiceAccountKey
     from airflow_provider_speechsense.api.transport import Tls
 
 _HOME = {
@@ -19,11 +20,22 @@ _HOME = {
     "IamToken": "auth",
     "NoCredentials": "auth",
     "ClientSettings": "settings",
+    "ComputeMetadata": "tokens",
+    "ServiceAccountKey": "tokens",
     "SpeechSenseClient": "client",
     "Tls": "transport",
 }
 
-__all__ = ["ApiKey", "ClientSettings", "IamToken", "NoCredentials", "SpeechSenseClient", "Tls"]
+__all__ = [
+    "ApiKey",
+    "ClientSettings",
+    "ComputeMetadata",
+    "IamToken",
+    "NoCredentials",
+    "ServiceAccountKey",
+    "SpeechSenseClient",
+    "Tls",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from airflow_provider_speechsense.api import protos
+from airflow_provider_speechsense.api.redaction import redact
 from airflow_provider_speechsense.api.retry import Failure, is_oversize
 from airflow_provider_speechsense.exceptions import (
     AuthenticationError,
@@ -120,7 +121,8 @@ def failure_of(error: grpc.RpcError, *, anything_sent: bool = True, unfinished: 
     :param anything_sent: False if it is known that none of the request left
     :param unfinished: True if it is known that the end of the request did not leave
     """
-    details = error.details() or ""
+    # Servers quote what they refuse.
+    details = redact(error.details() or "")
     connected = not details.lower().startswith(_NOT_CONNECTED)
     retry_info = _details(error).get("RetryInfo")
     return Failure(

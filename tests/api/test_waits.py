@@ -285,6 +285,14 @@ def test_a_failed_talk_of_a_badge_is_told_with_the_badge(
     assert "noise" in event["message"]
 
 
+def test_the_talks_of_a_badge_may_be_unknown_at_first(
+    client: SpeechSenseClient, emulator: Emulator, clock: ManualClock
+) -> None:
+    emulator.script(TalkFault(hidden_seconds=300, count=3))
+    operation = client.upload_badge(BADGE, METADATA)
+    assert look_until_the_end(badge(operation.id, clock), client, clock)["status"] == "success"
+
+
 def test_passing_errors_of_an_operation_are_ridden_out_and_others_are_not(
     client: SpeechSenseClient, emulator: Emulator, clock: ManualClock
 ) -> None:

@@ -251,7 +251,7 @@ def test_secrets_are_masked_in_logs(given: Any) -> None:
     from airflow.providers.common.compat.sdk import redact
 
     # A name under which nothing is masked for the name's sake.
-    shown = redact({"line": f"sent AQVN-padded and {KEY}"})["line"]
+    shown = redact({"line": f"sent <AQVN-padded> and {KEY}"})["line"]
     assert "AQVN" not in shown
     assert "MIIE" not in shown
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
@@ -21,6 +22,7 @@ from airflow_provider_speechsense.exceptions import (
     DeadlineExceededError,
     OperationFailedError,
     ServiceUnavailableError,
+    SpeechSenseError,
     UnknownUploadOutcomeError,
 )
 from airflow_provider_speechsense.operators import upload as module
@@ -31,7 +33,9 @@ from airflow_provider_speechsense.operators.upload import (
     SpeechSenseTextOperator,
     SpeechSenseUploadOperator,
 )
-from tests.helpers import BADGE, BADGE_METADATA, CALL, CHAT, DATA, LONG, METADATA, Connect, as_xcom
+from airflow_provider_speechsense.storage import source
+from tests.api.support import serving
+from tests.helpers import BADGE, BADGE_METADATA, CALL, CHAT, DATA, METADATA, Connect, as_xcom
 
 pytestmark = pytest.mark.usefixtures("connect")
 
@@ -393,36 +397,52 @@ def test_an_upload_whose_answer_was_lost_is_not_repeated(emulator: Emulator, con
 
 
 @pytest.mark.parametrize(
-    ("task", "method"),
+    ("task", "method", "kind", "cause"),
     [
-        (SpeechSenseSearchOperator(task_id="search"), "Search"),
-        (SpeechSenseUploadOperator(task_id="up", audio=str(CALL), metadata=METADATA), "Upload"),
+        (SpeechSenseSearchOperator(task_id="search"), "Search", AirflowException, SpeechSenseError),
+        (
+            SpeechSenseUploadOperator(task_id="up", audio=str(CALL), metadata=METADATA),
+            "Upload",
+            AirflowFailException,
+            UnknownUploadOutcomeError,
+        ),
     ],
 )
-def test_a_killed_task_breaks_off_its_call_and_may_be_retried(
-    task: Any, method: str, emulator: Emulator, context: Context
+def test_a_killed_task_breaks_off_its_call_and_may_be_retried_if_nothing_came_of_it(
+    task: Any, method: str, kind: type, cause: type, context: Context, connect: Connect
 ) -> None:
-    emulator.script(Fault(method=f"TalkService/{method}", stall_seconds=LONG))
+    over = threading.Event()
 
-    def kill() -> None:
-        while not task._client:
-            time.sleep(0.001)
-        # Before the call or within it, as it happens: neither goes on.
+    def kill_and_hang(request: Any, call: Any) -> Any:
         task.on_kill()
         task.on_kill()
+        over.wait(10)
+        call.abort(grpc.StatusCode.INTERNAL, "the task is not interested")
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    with pytest.raises(AirflowException) as caught:
-        task.execute(context)
-    killer.join(10)
-    cause = caught.value.__cause__
-    if isinstance(cause, UnknownUploadOutcomeError):
-        assert method == "Upload"
-        assert type(caught.value) is AirflowFailException
-    else:
-        assert "The task was told to stop" in str(caught.value)
-        assert type(caught.value) is AirflowException
+    with serving({f"TalkService/{method}": kill_and_hang}) as server:
+        connect(port=int(server.address.rpartition(":")[2]))
+        began = time.monotonic()
+        with pytest.raises(kind) as caught:
+            task.execute(context)
+        over.set()
+    assert time.monotonic() - began < 5
+    assert type(caught.value) is kind
+    assert type(caught.value.__cause__) is cause
+
+
+def test_a_task_that_was_killed_makes_no_other_call(emulator: Emulator, context: Context) -> None:
+    task = SpeechSenseUploadOperator(task_id="up", audio=str(CALL), metadata=METADATA)
+
+    def killed_while_it_reads(audio: Any) -> Any:
+        task.on_kill()
+        return source(audio)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_recording", killed_while_it_reads)
+        with pytest.raises(AirflowException, match="The task was told to stop") as caught:
+            task.execute(context)
+    assert type(caught.value) is AirflowException, "whoever stops a task does not forbid its retries"
+    assert emulator.calls == []
 
 
 def test_killing_a_task_that_has_not_begun_is_harmless() -> None:
