@@ -73,7 +73,8 @@ class SpeechSenseError(Exception):
         text = f"{self.message} ({facts})" if facts else self.message
         if not self.hint:
             return text
-        return f"{text.rstrip('.')}. What to do: {self.hint}"
+        end = "" if text.endswith((".", "?", "!")) else "."
+        return f"{text}{end} What to do: {self.hint}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default rebuilds from the positional arguments alone and loses the rest.
