@@ -13,6 +13,7 @@ import os
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
@@ -105,7 +106,7 @@ class _Slot:
 _slots: dict[tuple[int, str], _Slot] = {}
 
 
-class _Exchanged:
+class _Exchanged(ABC):
     """Credentials of which the service sees only tokens made from them.
 
     :param who: they are, for people
@@ -201,9 +202,9 @@ class _Exchanged:
             log.warning("The IAM token, good for %.0f min more, could not be renewed yet: %s", minutes, error)
             return replace(held, renew_at=self._now() + _RENEW_AGAIN_AFTER)
 
+    @abstractmethod
     def _obtain(self, retry: RetryPolicy) -> _Token:
         """Ask the token service."""
-        raise NotImplementedError
 
 
 class ServiceAccountKey(_Exchanged):
