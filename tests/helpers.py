@@ -44,7 +44,14 @@ def emulator(clock: ManualClock) -> Iterator[Emulator]:
 def our_time(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the waits of this package go by the emulator's clock, too."""
     start = time.time() - clock()
-    for name in ("boundary", "operators.upload", "sensors.speechsense", "triggers.speechsense"):
+    modules = (
+        "boundary",
+        "operators._base",
+        "operators.upload",
+        "sensors.speechsense",
+        "triggers.speechsense",
+    )
+    for name in modules:
         only_time = SimpleNamespace(time=lambda: start + clock())
         monkeypatch.setattr(f"airflow_provider_speechsense.{name}.time", only_time)
 

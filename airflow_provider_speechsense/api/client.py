@@ -279,7 +279,9 @@ class SpeechSenseClient:
             raise ServiceUnavailableError("The client was closed while it waited to try again.")
 
     def _unary(self, name: str, request: Any, endpoint: str) -> Any:
-        return self._caller.unary(name, request, endpoint=endpoint, timeout=self._settings.rpc_timeout)
+        return self._caller.unary(
+            name, request, endpoint=endpoint, timeout=self._at_most(self._settings.rpc_timeout)
+        )
 
     def _scope(self, given: Mapping[str, str | None]) -> dict[str, str]:
         known = ("organization_id", "space_id", "project_id", "connection_id")
@@ -303,6 +305,9 @@ class SpeechSenseClient:
             log.warning("Talk metadata: %s", warning)
         return checked
 
+    def _at_most(self, timeout: float) -> float:
+        return min(timeout, self._settings.longest_call)
+
     def _upload_timeout(self, size: int) -> float:
         return self._settings.rpc_timeout + size / _SLOWEST_UPLOAD
 
@@ -311,7 +316,7 @@ class SpeechSenseClient:
             f"TalkService/{name}",
             request,
             endpoint=self._endpoint,
-            timeout=timeout or self._upload_timeout(request.ByteSize()),
+            timeout=self._at_most(timeout or self._upload_timeout(request.ByteSize())),
             kind=CallKind.FIRST_UPLOAD,
         )
         return str(answer.talk_id)
@@ -339,7 +344,7 @@ class SpeechSenseClient:
             f"TalkService/{name}",
             begin,
             endpoint=self._endpoint,
-            timeout=timeout or self._upload_timeout(size_of(source)),
+            timeout=self._at_most(timeout or self._upload_timeout(size_of(source))),
         )
 
     def _search(self, request: Any) -> Any:

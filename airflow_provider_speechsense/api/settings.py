@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ class ClientSettings:
     :param tls: how to encrypt; None for plain text, which takes no secret beyond this machine
     :param scope: defaults for ``organization_id``, ``space_id``, ``project_id``, ``connection_id``
     :param rpc_timeout: seconds for one attempt of a unary call
+    :param longest_call: seconds that no attempt of any call may go beyond, whatever its own timeout
     :param strict_metadata: make errors of what connection templates ask for
     :param retry: how often and how long to try
     """
@@ -32,5 +34,6 @@ class ClientSettings:
     tls: Tls | None = field(default_factory=Tls)
     scope: Mapping[str, str] = field(default_factory=dict)
     rpc_timeout: float = 60.0
+    longest_call: float = math.inf
     strict_metadata: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)

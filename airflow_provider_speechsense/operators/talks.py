@@ -92,7 +92,7 @@ class SpeechSenseSearchOperator(_ReadOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Ask for page after page."""
-        with self._connected() as client:
+        with self._connected(context) as client:
             found = list(
                 client.search(
                     filters=rendered(self.filters),
@@ -147,7 +147,7 @@ class SpeechSenseGetOperator(_ReadOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
         """Get the talks in batches, and return or write them."""
-        with self._connected() as client:
+        with self._connected(context) as client:
             if self.output_format != "json":
                 raise ConfigurationError(
                     f"output_format is {self.output_format!r}.", hint="this release writes json."

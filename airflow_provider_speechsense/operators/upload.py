@@ -99,7 +99,7 @@ class _TalkOperator(_UploadOperator):
 
     def execute(self, context: Context) -> str:
         """Upload, or edit, and return the talk's id."""
-        with self._connected() as client:
+        with self._connected(context) as client:
             talk_id = rendered(self.talk_id)
             return self._edit(client, talk_id) if talk_id else self._upload(client)
 
@@ -286,7 +286,7 @@ class SpeechSenseBadgeOperator(_UploadOperator):
 
     def execute(self, context: Context) -> str | dict[str, Any]:
         """Upload, and wait if wanted."""
-        with self._connected() as client:
+        with self._connected(context) as client:
             # All that could go wrong with the wait is found before the upload, which a retry would repeat.
             ends = end_time(context, seconds("wait_timeout", self.wait_timeout), self.execution_timeout)
             if self.wait_for_completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -447,3 +448,21 @@ def test_a_task_that_was_killed_makes_no_other_call(emulator: Emulator, context:
 
 def test_killing_a_task_that_has_not_begun_is_harmless() -> None:
     SpeechSenseUploadOperator(task_id="up", audio=str(CALL), metadata=METADATA).on_kill()
+
+
+def test_an_upload_ends_before_execution_timeout_does_and_is_not_repeated(
+    emulator: Emulator, connect: Connect, context: dict[str, Any]
+) -> None:
+    # Airflow would retry the task, and so make a second talk of what may be one already.
+    emulator.script(Fault(method="TalkService/Upload", stall_seconds=math.inf))
+    context["ti"].start_date = datetime.now(UTC)
+    upload = SpeechSenseUploadOperator(
+        task_id="upload",
+        audio=str(CALL),
+        metadata=METADATA,
+        connection_id="eag0calls",
+        execution_timeout=timedelta(seconds=0.4),
+    )
+    with pytest.raises(AirflowFailException, match="may already have had") as caught:
+        upload.execute(context)
+    assert isinstance(caught.value.__cause__, UnknownUploadOutcomeError)
