@@ -119,8 +119,8 @@ class Caller:
             )
             if isinstance(decision, GiveUp) and decision.outcome_unknown:
                 raise _unknown_outcome(error)
-            if failure.unfinished and error.retryable:
-                error.hint = "try again: the recording was not sent to its end, so there is no talk of it."
+            if isinstance(decision, GiveUp) and failure.unfinished and error.retryable:
+                error.hint = f"the recording was not sent to its end, so there is no talk of it; {error.hint}"
             if not isinstance(decision, Wait):
                 raise error
             if decision.renew_credentials:

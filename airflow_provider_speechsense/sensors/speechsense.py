@@ -100,7 +100,7 @@ class _WaitSensor(BaseSensorOperator):
                 raise AirflowSensorTimeout(str(error)) from error
             except TalkFailedError:
                 # One that failed need not hold up the others.
-                context["ti"].xcom_push(key="ready_talk_ids", value=event["talk_ids"])
+                context["ti"].xcom_push(key="ready_talk_ids", value=event.get("talk_ids", []))
                 raise
         return talk_ids
 

@@ -360,3 +360,12 @@ def test_closing_the_client_ends_the_call_under_way(emulator: Emulator, connect:
     with pytest.raises(ServiceUnavailableError, match="cancelled"):
         client.count()
     closing.join()
+
+
+def test_a_stream_that_ran_out_of_time_before_its_end_says_so_and_how_to_allow_more(
+    emulator: Emulator, client: SpeechSenseClient
+) -> None:
+    emulator.script(fault("UploadAsStream", code=None, stall_seconds=math.inf))
+    with pytest.raises(DeadlineExceededError, match="no talk of it; .*upload_timeout"):
+        client.upload_stream(wav(seconds=3600), METADATA, timeout=0.5)
+    assert emulator.talks == []

@@ -443,3 +443,13 @@ def test_an_outage_is_ridden_out_for_minutes_however_often_a_sensor_pokes(
         clock.advance(10)
     with pytest.raises(AirflowException, match="SpeechSense is not available"):
         sensor.poke(context)
+
+
+def test_a_failure_from_a_release_that_did_not_name_the_ready_talks_is_understood(
+    context: dict[str, Any],
+) -> None:
+    sensor = SpeechSenseTalkSensor(task_id="wait", talk_ids=["t1"])
+    with pytest.raises(AirflowFailException, match="1 of 1"):
+        sensor.execute_complete(
+            context, {"status": "failed", "message": "1 of 1", "reasons": {"t1": "noise"}}
+        )
