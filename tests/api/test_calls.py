@@ -366,6 +366,6 @@ def test_a_stream_that_ran_out_of_time_before_its_end_says_so_and_how_to_allow_m
     emulator: Emulator, client: SpeechSenseClient
 ) -> None:
     emulator.script(fault("UploadAsStream", code=None, stall_seconds=math.inf))
-    with pytest.raises(DeadlineExceededError, match="no talk of it; .*upload_timeout"):
+    with pytest.raises(DeadlineExceededError, match=r"no talk of it; .*upload_timeout"):
         client.upload_stream(wav(seconds=3600), METADATA, timeout=0.5)
     assert emulator.talks == []
